@@ -1,0 +1,165 @@
+// Imaged serves an image store in a directory over HTTP.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/ba692904/imagestore"
+	"github.com/ba692904/imagestore/internal/guard"
+	"github.com/spf13/afero"
+)
+
+// shutdownTimeout is how long requests under way may take once imaged is told
+// to stop.
+const shutdownTimeout = 30 * time.Second
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal kills
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "imaged:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout io.Writer) error {
+	flags := flag.NewFlagSet("imaged", flag.ContinueOnError)
+	addr := flags.String("addr", "127.0.0.1:8080", "listen on this `host:port`")
+	dir := flags.String("dir", "images", "store the images in this `directory`")
+	maxBytes := flags.Int64("max-bytes", imagestore.DefaultMaxBytes, "accept images of up to this many `bytes`")
+	hosts := flags.String("hosts", "", "accept requests for these `names`, separated by commas, besides those for\nlocalhost; checked when listening on loopback or when given")
+	deep := flags.Bool("deep", false, "inflate every image too when it is proven: finds more, costs more")
+	verify := flags.Bool("verify", false, "serve nothing: prove all images that are stored, name those that are\nbroken, and fail if there are any")
+	flags.SetOutput(io.Discard) // one line for an error, all of it for -h
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		flags.SetOutput(stdout)
+		fmt.Fprintln(stdout, "imaged stores images and serves them over HTTP.")
+		flags.PrintDefaults()
+		return nil
+	case err != nil:
+		return fmt.Errorf("%w (imaged -h lists the flags)", err)
+	case flags.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q (imaged -h lists the flags)", flags.Arg(0))
+	case *maxBytes <= 0:
+		return fmt.Errorf("-max-bytes is %d, not a positive number", *maxBytes)
+	}
+
+	opts := &imagestore.Options{MaxBytes: *maxBytes, Deep: *deep}
+	if *verify {
+		if _, err := os.Stat(*dir); err != nil {
+			return err
+		}
+		return verifyAll(ctx, imagestore.New(afero.NewReadOnlyFs(afero.NewBasePathFs(afero.NewOsFs(), *dir)), opts), stdout)
+	}
+	root, err := writableDir(*dir)
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", *addr)
+	if err != nil {
+		return err
+	}
+	store := imagestore.New(afero.NewBasePathFs(afero.NewOsFs(), root), opts)
+	images := imagestore.NewHandler(store, nil)
+	// Not a ServeMux, which would answer ids such as ".." with a redirect.
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/healthz" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+			fmt.Fprintln(w, "ok")
+			return
+		}
+		images.ServeHTTP(w, r)
+	})
+	names := strings.FieldsFunc(*hosts, func(r rune) bool { return r == ',' || r == ' ' })
+	checkHost := len(names) > 0 || ln.Addr().(*net.TCPAddr).IP.IsLoopback()
+	server := &http.Server{
+		Handler:           guard.New(handler, checkHost, names),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+	}
+	fmt.Fprintf(stdout, "imaged: listening on http://%s, storing in %s\n", ln.Addr(), root)
+
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(ln) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	deadline, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	if err := server.Shutdown(deadline); err != nil {
+		return fmt.Errorf("requests were still under way after %v: %w", shutdownTimeout, err)
+	}
+	return nil
+}
+
+// writableDir makes sure that there is such a directory and that it can be
+// written, rather than have the first upload find out.
+func writableDir(dir string) (string, error) {
+	root, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(root, 0o777); err != nil {
+		return "", err
+	}
+	f, err := os.CreateTemp(root, ".check-")
+	if err != nil {
+		return "", err
+	}
+	return root, errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// verifyAll proves all images and prints a line for each that is broken. On a
+// terminal it shows how far it is.
+func verifyAll(ctx context.Context, store *imagestore.Store, stdout io.Writer) error {
+	fi, err := os.Stderr.Stat()
+	terminal := err == nil && fi.Mode()&os.ModeCharDevice != 0
+	total, broken := 0, 0
+	shown := time.Now()
+	for info, err := range store.All(ctx) {
+		if err != nil {
+			return err
+		}
+		err = store.Verify(ctx, info.ID)
+		switch {
+		case errors.Is(err, imagestore.ErrNotFound):
+			continue // deleted meanwhile
+		case ctx.Err() != nil:
+			return err
+		case err != nil:
+			broken++
+			fmt.Fprintf(stdout, "%s: %v\n", info.ID, err.(*imagestore.Error).Err)
+		}
+		total++
+		if terminal && time.Since(shown) > time.Second/10 {
+			shown = time.Now()
+			fmt.Fprintf(os.Stderr, "\r%d images, %d broken", total, broken)
+		}
+	}
+	if terminal {
+		fmt.Fprint(os.Stderr, "\r")
+	}
+	if broken > 0 {
+		return fmt.Errorf("%d of %d images are broken", broken, total)
+	}
+	fmt.Fprintf(stdout, "imaged: all %d images are whole\n", total)
+	return nil
+}

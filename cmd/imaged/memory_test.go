@@ -1,0 +1,77 @@
+package main_test
+
+import (
+	"bufio"
+	"fmt"
+	"image"
+	"image/png"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// TestMemory has a thousand clients in the middle of an upload at once.
+func TestMemory(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells the peak of a process's memory in /proc")
+	}
+	if os.Getenv("IMAGESTORE_LARGE_TESTS") == "" {
+		t.Skip("it writes 4 GiB; set IMAGESTORE_LARGE_TESTS=1 to run it")
+	}
+	const clients, limit = 1000, 256 << 20
+	var b strings.Builder
+	enc := png.Encoder{CompressionLevel: png.NoCompression}
+	if err := enc.Encode(&b, image.NewGray(image.Rect(0, 0, 2048, 2048))); err != nil { // 4 MiB
+		t.Fatal(err)
+	}
+	body := b.String()
+	s := start(t)
+	var begun, all sync.WaitGroup
+	begun.Add(clients)
+	goOn := make(chan struct{})
+	const first = 200 << 10
+	for i := range clients {
+		all.Go(func() {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+			if err == nil {
+				defer conn.Close()
+				_, err = fmt.Fprintf(conn, "PUT /images/i%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", i, len(body), body[:first])
+			}
+			begun.Done()
+			<-goOn
+			if err == nil {
+				_, err = io.WriteString(conn, body[first:])
+			}
+			var resp *http.Response
+			if err == nil {
+				resp, err = http.ReadResponse(bufio.NewReader(conn), nil)
+			}
+			if err != nil || resp.StatusCode != http.StatusCreated {
+				t.Errorf("client %d: %v, %v", i, resp, err)
+			}
+		})
+	}
+	begun.Wait()
+	close(goOn)
+	all.Wait()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
+	kib, err := strconv.ParseInt(string(m[1]), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d uploads at once of %d bytes each: a peak of %d MiB resident", clients, len(body), kib>>10)
+	if kib<<10 > limit {
+		t.Errorf("that is more than %d MiB", limit>>20)
+	}
+}

@@ -3,9 +3,11 @@ package imagestore_test
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"log/slog"
 	"mime"
@@ -592,6 +594,59 @@ func rawStatus(t *testing.T, srv *httptest.Server, send string) int {
 		t.Errorf("the answer names a path: %s", b)
 	}
 	return resp.StatusCode
+}
+
+// TestLyingLength has bodies that are not as long as they say, or never end.
+func TestLyingLength(t *testing.T) {
+	fsys := onDisk(t)
+	srv := serve(t, imagestore.New(fsys, &imagestore.Options{MaxBytes: 1 << 20}), nil)
+	b := string(noise(t, 10, 1))
+	endless := b[:41] + strings.Repeat("x", 4<<20) // an IDAT chunk that goes on and on
+	endless = endless[:33] + "\x7f\xff\xff\xffIDAT" + endless[41:]
+	body, contentType := form(t, file("file", []byte(endless)))
+	for _, test := range []struct {
+		name   string
+		send   string
+		status int
+	}{
+		{"too short", fmt.Sprintf("PUT /images/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(b)-7, b), 422},
+		{"too long", fmt.Sprintf("PUT /images/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(b)+7, b), 400},
+		{"two lengths", fmt.Sprintf("PUT /images/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nContent-Length: 3\r\n\r\n%s", len(b), b), 400},
+		{"negative", "PUT /images/a HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n" + b, 400},
+		{"over the limit", "PUT /images/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1048577\r\n\r\n", 413},
+		{"far over the limit", "PUT /images/a HTTP/1.1\r\nHost: x\r\nContent-Length: 9223372036854775807\r\n\r\n", 413},
+		{"chunked, without end", fmt.Sprintf("PUT /images/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s", len(endless), endless), 413},
+		{"chunked form, without end", fmt.Sprintf("POST /images/a HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s", contentType, len(body), body), 413},
+		{"chunked, badly", "PUT /images/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + b, 400},
+		{"nothing", "PUT /images/a HTTP/1.1\r\nHost: x\r\n\r\n", 415},
+	} {
+		if status := rawStatus(t, srv, test.send); status != test.status {
+			t.Errorf("%s: the answer is %d, not %d", test.name, status, test.status)
+		}
+	}
+	if left := files(t, fsys); len(left) > 1 {
+		t.Errorf("what is left is %v", left)
+	}
+}
+
+// TestPolyglot stores a PNG that is a web page as well.
+func TestPolyglot(t *testing.T) {
+	srv := serve(t, imagestore.New(onDisk(t), nil), nil)
+	b := noise(t, 3, 1)
+	page := "Comment\x00<html><script>alert(1)</script>"
+	chunk := binary.BigEndian.AppendUint32(nil, uint32(len(page)))
+	chunk = append(chunk, "tEXt"+page...)
+	chunk = binary.BigEndian.AppendUint32(chunk, crc32.ChecksumIEEE(chunk[4:]))
+	polyglot := slices.Concat(b[:33], chunk, b[33:])
+	put := request(t, "PUT", srv.URL+"/images/page.html", bytes.NewReader(polyglot))
+	if put.StatusCode != 201 {
+		t.Fatalf("it is not even a PNG: %s", put.body)
+	}
+	got := request(t, "GET", srv.URL+"/images/page.html", nil, "Accept", "text/html")
+	if ct := got.Header.Values("Content-Type"); !bytes.Equal(got.body, polyglot) || !slices.Equal(ct, []string{"image/png"}) ||
+		got.Header.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(got.Header.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("it is served with %v", got.Header)
+	}
 }
 
 // TestPaths tries to get out of the store, past clients that clean paths.

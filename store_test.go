@@ -2,8 +2,10 @@ package imagestore_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -162,6 +164,10 @@ func TestNothingWrittenForBadImages(t *testing.T) {
 	good := noise(t, 10, 1)
 	huge := bytes.Clone(good)
 	copy(huge[16:], "\x7f\xff\xff\xff\x7f\xff\xff\xff")
+	binary.BigEndian.PutUint32(huge[29:], crc32.ChecksumIEEE(huge[12:29]))
+	if _, err := s.Put(t.Context(), "a", bytes.NewReader(huge)); !errors.Is(err, imagestore.ErrTooLarge) {
+		t.Errorf("an image of 2147483647 x 2147483647 pixels: %v", err)
+	}
 	for _, b := range [][]byte{nil, []byte("GIF89a"), good[:len(good)-1], append(bytes.Clone(good), 1), noise(t, 33, 1), huge} {
 		if _, err := s.Put(t.Context(), "a", bytes.NewReader(b)); err == nil {
 			t.Error("a bad image is stored")

@@ -91,8 +91,8 @@ func ErrorForCode(code string) error {
 // in it both one of the reasons above, where one fits, and the cause, such as
 // an error of the filesystem or of the reader given to Put.
 type Error struct {
-	Op  string // "put", "get", "delete", "stat", "verify" or "list"
-	ID  string // the image's id as it was given; empty for "list"
+	Op  string // "put", "get", "delete", "stat", "verify", "list" or "sweep"
+	ID  string // the image's id as it was given; empty for the last two
 	Err error
 }
 

@@ -532,10 +532,74 @@ func (s *Store) page(ctx context.Context, after string, limit int) (page []Info,
 	return page, false, nil
 }
 
+// Sweep removes what crashes have left behind: staged files that nobody has
+// written to for longer than olderThan, and directories as old that hold
+// nothing. It returns how many it removed. It may run while this and other
+// processes use the store, if olderThan is longer than an upload may stand
+// still; an upload that is swept away fails and harms nothing.
+func (s *Store) Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error) {
+	defer wrap("sweep", "", &err)
+	before := time.Now().Add(-olderThan)
+	remove := func(name string) error {
+		fi, err := s.fs.Stat(name)
+		if err == nil && fi.ModTime().Before(before) {
+			if err = s.fs.Remove(name); err == nil {
+				removed++
+			}
+		}
+		if isNotExist(err) {
+			err = nil // it went by itself
+		}
+		return fsError(err)
+	}
+	for name, err := range s.names(ctx, stagingDir) {
+		if err == nil {
+			err = remove(path.Join(stagingDir, name))
+		}
+		if err != nil {
+			return removed, err
+		}
+	}
+	for id, err := range s.ids(ctx) {
+		if err != nil {
+			return removed, err
+		}
+		if _, _, err := s.stat(id); !errors.Is(err, ErrNotFound) {
+			continue
+		}
+		unlock, err := s.locks.lock(ctx, id)
+		if err != nil {
+			return removed, err
+		}
+		if empty, err2 := s.isEmpty(id); err2 == nil && empty {
+			err = remove(id)
+			if still, err2 := s.isEmpty(id); err2 == nil && !still {
+				err = nil // another process has put an image
+			}
+		}
+		unlock()
+		if err != nil {
+			return removed, err
+		}
+	}
+	return removed, nil
+}
+
 // ids iterates over the names in the root that can be ids.
 func (s *Store) ids(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		dir, err := s.fs.Open(".")
+		for name, err := range s.names(ctx, ".") {
+			if (err != nil || CheckID(name) == nil) && !yield(name, err) {
+				return
+			}
+		}
+	}
+}
+
+// names iterates over the names in a directory. After an error it ends.
+func (s *Store) names(ctx context.Context, dir string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		d, err := s.fs.Open(dir)
 		if isNotExist(err) {
 			return // nothing was ever put
 		}
@@ -543,34 +607,31 @@ func (s *Store) ids(ctx context.Context) iter.Seq2[string, error] {
 			yield("", err)
 			return
 		}
-		defer dir.Close()
+		defer d.Close()
 		batch := -1
-		if _, ok := unwrap(dir).(*os.File); ok {
+		if _, ok := unwrap(d).(*os.File); ok {
 			// Elsewhere batches are not safe: MemMapFs counts from the start
 			// again each time and skips or panics when names have gone.
 			batch = dirBatch
 		}
-		for {
-			names, err := dir.Readdirnames(batch)
+		for err == nil {
+			var names []string
+			names, err = d.Readdirnames(batch)
+			if err == nil && batch < 0 {
+				err = io.EOF
+			}
 			for _, name := range names {
-				if CheckID(name) != nil {
-					continue
-				}
-				if err := ctx.Err(); err != nil {
-					yield("", err)
+				if ctx.Err() != nil {
+					yield("", ctx.Err())
 					return
 				}
 				if !yield(name, nil) {
 					return
 				}
 			}
-			if err == io.EOF || err == nil && batch < 0 {
-				return
-			}
-			if err != nil {
-				yield("", err)
-				return
-			}
+		}
+		if err != io.EOF {
+			yield("", err)
 		}
 	}
 }

@@ -54,6 +54,7 @@ func slowly(t *testing.T, s *imagestore.Store, test func(t *testing.T, dial func
 		test(t, l.dial)
 		srv.Close()
 		serving.Wait()
+		time.Sleep(time.Minute) // of the bubble: net/http lingers over connections that it closes
 	})
 }
 

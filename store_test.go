@@ -9,8 +9,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -415,4 +417,85 @@ func TestErrorForCode(t *testing.T) {
 	if err := imagestore.ErrorForCode("nonsense"); err != nil {
 		t.Errorf("the code nonsense means %v", err)
 	}
+}
+
+func TestSweep(t *testing.T) {
+	for _, f := range filesystems {
+		if strings.HasPrefix(f.name, "CopyOnWrite") {
+			continue // they keep the times of directories to themselves
+		}
+		t.Run(f.name, func(t *testing.T) {
+			fsys := f.new(t)
+			s := imagestore.New(fsys, nil)
+			if n, err := s.Sweep(t.Context(), time.Hour); n != 0 || err != nil {
+				t.Errorf("in an empty store Sweep removes %d, %v", n, err)
+			}
+			put(t, s, "image", noise(t, 3, 1))
+			now := time.Now()
+			for name, age := range map[string]time.Duration{
+				".staging/old":        3 * time.Hour,
+				".staging/new":        0,
+				"foreign/notes.txt":   3 * time.Hour,
+				"image/notes.txt":     3 * time.Hour,
+				"file":                3 * time.Hour,
+				"_not.an-id$/old.png": 3 * time.Hour,
+			} {
+				must(t, fsys.MkdirAll(filepath.Dir(name), 0o777))
+				must(t, afero.WriteFile(fsys, name, []byte("x"), 0o666))
+				must(t, fsys.Chtimes(name, now.Add(-age), now.Add(-age)))
+			}
+			for name, age := range map[string]time.Duration{"empty-old": 3 * time.Hour, "empty-new": 0, "$": 3 * time.Hour} {
+				must(t, fsys.Mkdir(name, 0o777))
+				must(t, fsys.Chtimes(name, now.Add(-age), now.Add(-age)))
+			}
+			before := files(t, fsys)
+			n, err := s.Sweep(t.Context(), 2*time.Hour)
+			must(t, err)
+			after := files(t, fsys)
+			want := slices.DeleteFunc(slices.Clone(before), func(name string) bool { return name == "empty-old" || name == ".staging/old" })
+			if n != 2 || !slices.Equal(after, want) {
+				t.Errorf("Sweep removes %d and leaves %v, not %v", n, after, want)
+			}
+		})
+	}
+}
+
+// TestSweepMeanwhile sweeps all the time while images come and go in another
+// process, which is what a second Store is as good as.
+func TestSweepMeanwhile(t *testing.T) {
+	fsys := onDisk(t)
+	s, sweeper := imagestore.New(fsys, &imagestore.Options{NoSync: true}), imagestore.New(fsys, nil)
+	done := make(chan struct{})
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			// Directories are taken away however young they are; staged files not.
+			if _, err := sweeper.Sweep(t.Context(), time.Hour); err != nil {
+				t.Error(err)
+				return
+			}
+			for i := range 3 {
+				old := time.Now().Add(-2 * time.Hour)
+				fsys.Chtimes(fmt.Sprint("i", i), old, old)
+			}
+		}
+	})
+	b := noise(t, 3, 1)
+	for range 300 {
+		for i := range 3 {
+			id := fmt.Sprint("i", i)
+			put(t, s, id, b)
+			if _, got := get(t, s, id); !bytes.Equal(got, b) {
+				t.Error("an image is swept away")
+			}
+			must(t, s.Delete(t.Context(), id))
+		}
+	}
+	close(done)
+	sweeping.Wait()
 }

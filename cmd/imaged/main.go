@@ -22,9 +22,15 @@ import (
 	"github.com/spf13/afero"
 )
 
-// shutdownTimeout is how long requests under way may take once imaged is told
-// to stop.
-const shutdownTimeout = 30 * time.Second
+const (
+	// shutdownTimeout is how long requests under way may take once imaged is
+	// told to stop.
+	shutdownTimeout = 30 * time.Second
+	// What crashes have left is removed at the start and then every day. No
+	// upload stands still for an hour.
+	sweepEvery = 24 * time.Hour
+	sweepAge   = time.Hour
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -95,6 +101,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	fmt.Fprintf(stdout, "imaged: listening on http://%s, storing in %s\n", ln.Addr(), root)
 
+	go sweep(ctx, store)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(ln) }()
 	select {
@@ -108,6 +115,23 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		return fmt.Errorf("requests were still under way after %v: %w", shutdownTimeout, err)
 	}
 	return nil
+}
+
+// sweep keeps the store tidy until ctx is done.
+func sweep(ctx context.Context, store *imagestore.Store) {
+	for {
+		removed, err := store.Sweep(ctx, sweepAge)
+		if err != nil && ctx.Err() == nil {
+			slog.Error("imaged: removing what crashes have left", "err", err)
+		} else if removed > 0 {
+			slog.Info("imaged: removed what crashes have left", "files and directories", removed)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(sweepEvery):
+		}
+	}
 }
 
 // writableDir makes sure that there is such a directory and that it can be
@@ -130,10 +154,13 @@ func writableDir(dir string) (string, error) {
 // verifyAll proves all images and prints a line for each that is broken. On a
 // terminal it shows how far it is.
 func verifyAll(ctx context.Context, store *imagestore.Store, stdout io.Writer) error {
-	fi, err := os.Stderr.Stat()
-	terminal := err == nil && fi.Mode()&os.ModeCharDevice != 0
+	progress := func(string, ...any) {}
+	if fi, err := os.Stderr.Stat(); err == nil && fi.Mode()&os.ModeCharDevice != 0 {
+		const clearLine = "\r\x1b[K"
+		progress = func(format string, args ...any) { fmt.Fprintf(os.Stderr, clearLine+format, args...) }
+	}
 	total, broken := 0, 0
-	shown := time.Now()
+	var shown time.Time
 	for info, err := range store.All(ctx) {
 		if err != nil {
 			return err
@@ -146,17 +173,16 @@ func verifyAll(ctx context.Context, store *imagestore.Store, stdout io.Writer) e
 			return err
 		case err != nil:
 			broken++
-			fmt.Fprintf(stdout, "%s: %v\n", info.ID, err.(*imagestore.Error).Err)
+			progress("")
+			fmt.Fprintf(stdout, "%s: %v\n", info.ID, errors.Unwrap(err))
 		}
 		total++
-		if terminal && time.Since(shown) > time.Second/10 {
+		if time.Since(shown) > time.Second/10 {
 			shown = time.Now()
-			fmt.Fprintf(os.Stderr, "\r%d images, %d broken", total, broken)
+			progress("%d images, %d broken", total, broken)
 		}
 	}
-	if terminal {
-		fmt.Fprint(os.Stderr, "\r")
-	}
+	progress("")
 	if broken > 0 {
 		return fmt.Errorf("%d of %d images are broken", broken, total)
 	}

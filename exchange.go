@@ -23,8 +23,10 @@ const (
 	maxFormExtra = 32 << 10
 )
 
+const formType = "multipart/form-data"
+
 // uploadTypes are the types that an upload may have; none at all is fine too.
-var uploadTypes = []string{"multipart/form-data", "image/png", "application/octet-stream"}
+var uploadTypes = []string{formType, "image/png", "application/octet-stream"}
 
 // A response keeps an eye on what is written: it renews the deadline as long
 // as the client takes something, remembers what went wrong and holds back the
@@ -107,7 +109,7 @@ func openUpload(w *response, r *http.Request, maxBytes int64) (io.Reader, error)
 		return nil, &fault{kind: ErrNotPNG, detail: fmt.Sprintf("the Content-Type is %.100q; send the image in the part named \"file\" of multipart/form-data, "+
 			"or as the body with Content-Type image/png, application/octet-stream or none", r.Header.Get("Content-Type"))}
 	}
-	form := mediaType == uploadTypes[0]
+	form := mediaType == formType
 	allowed := maxBytes
 	if form {
 		allowed += maxFormExtra

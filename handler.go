@@ -81,6 +81,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Content-Security-Policy", contentSecurityPolicy)
 	out := &response{ResponseWriter: w, timeout: h.opts.Timeout}
+	if r.ContentLength != 0 {
+		out.awaitRead() // also for bodies that nobody wants, which net/http reads to the end
+	}
 	if err := h.serve(out, r); err != nil {
 		h.fail(out, r, err)
 	}
@@ -94,7 +97,7 @@ func (h *handler) serve(w *response, r *http.Request) error {
 		case http.MethodGet, http.MethodHead:
 			return h.list(w, r)
 		case http.MethodPost:
-			return h.upload(w, r, NewID(), IfAbsent())
+			return h.upload(w, r, NewID())
 		}
 		return h.other(w, r, "GET, HEAD, OPTIONS, POST")
 	}
@@ -215,7 +218,7 @@ func (h *handler) list(w *response, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, page)
 }
 
-func (h *handler) upload(w *response, r *http.Request, id string, conds ...Precondition) error {
+func (h *handler) upload(w *response, r *http.Request, id string) error {
 	select {
 	case h.uploads <- struct{}{}:
 		defer func() { <-h.uploads }()
@@ -223,7 +226,7 @@ func (h *handler) upload(w *response, r *http.Request, id string, conds ...Preco
 		w.Header().Set("Retry-After", "1")
 		return &fault{kind: ErrBusy, detail: fmt.Sprintf("%d are under way", cap(h.uploads))}
 	}
-	more, err := preconditions(r.Header)
+	conds, err := preconditions(r.Header)
 	if err != nil {
 		return err
 	}
@@ -231,7 +234,7 @@ func (h *handler) upload(w *response, r *http.Request, id string, conds ...Preco
 	if err != nil {
 		return err
 	}
-	info, replaced, err := h.store.put(r.Context(), id, body, append(conds, more...))
+	info, replaced, err := h.store.put(r.Context(), id, body, conds)
 	if err != nil {
 		return &Error{Op: "put", ID: id, Err: err}
 	}

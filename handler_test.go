@@ -371,6 +371,7 @@ func TestWrite(t *testing.T) {
 		status int
 	}{
 		{"create only", "PUT", []string{"If-None-Match", "*"}, 412},
+		{"create only, twice said", "PUT", []string{"If-None-Match", "*", "If-None-Match", etag}, 400},
 		{"not this version", "PUT", []string{"If-None-Match", etag}, 412},
 		{"replace another version", "PUT", []string{"If-Match", `"x"`}, 412},
 		{"delete another version", "DELETE", []string{"If-Match", `"x"`}, 412},
@@ -769,6 +770,19 @@ func TestStalled(t *testing.T) {
 	}
 	if left := files(t, fsys); !slices.Equal(left, []string{".staging"}) {
 		t.Errorf("what is left is %v", left)
+	}
+
+	// A body that nobody asked for.
+	for _, method := range []string{"GET", "DELETE", "PATCH"} {
+		conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "%s /images/a HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n", method)
+		if _, err := io.Copy(io.Discard, conn); err != nil { // ends when the server closes
+			t.Errorf("%s: %v", method, err)
+		}
 	}
 
 	// A download that nobody takes, larger than all buffers on the way.

@@ -90,7 +90,8 @@ type Image struct {
 
 // New returns a Store that keeps its images in the root of fsys, which
 // [afero.NewBasePathFs] can make any directory. Nil options are the defaults.
-// It does no I/O. Several Stores, also of several processes, may share a real
+// It does no I/O. The first Put makes the root if it is missing, but that the
+// root is there is for the caller to make durable. Several Stores, also of several processes, may share a real
 // directory; a [afero.MemMapFs] must belong to one Store.
 func New(fsys afero.Fs, opts *Options) *Store {
 	s := &Store{fs: fsys}

@@ -2,6 +2,7 @@ package imagestore_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -498,4 +499,39 @@ func TestSweepMeanwhile(t *testing.T) {
 	}
 	close(done)
 	sweeping.Wait()
+}
+
+// TestWaitingEnds has changes wait for another one of the same image, until
+// their contexts end.
+func TestWaitingEnds(t *testing.T) {
+	fsys := faultfs.New(onDisk(t))
+	s := imagestore.New(fsys, nil)
+	b := noise(t, 3, 1)
+	info := put(t, s, "a", b)
+	inRename, goOn := make(chan struct{}), make(chan struct{})
+	fsys.FailIf(func(op faultfs.Op) error {
+		if op.Name == "rename" && op.To == "a/image.png" {
+			close(inRename)
+			<-goOn
+		}
+		return nil
+	})
+	var first sync.WaitGroup
+	first.Go(func() { put(t, s, "a", noise(t, 3, 2)) })
+	<-inRename
+	for name, change := range map[string]func(ctx context.Context) error{
+		"put":    func(ctx context.Context) error { _, err := s.Put(ctx, "a", bytes.NewReader(b)); return err },
+		"delete": func(ctx context.Context) error { return s.Delete(ctx, "a") },
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		wantError(t, change(ctx), context.DeadlineExceeded, name, "a")
+		cancel()
+	}
+	// Readers and other images do not wait.
+	if got, gotB := get(t, s, "a"); got != info || !bytes.Equal(gotB, b) {
+		t.Error("a reader does not see the old image")
+	}
+	wantError(t, s.Delete(t.Context(), "b"), imagestore.ErrNotFound, "delete", "b")
+	close(goOn)
+	first.Wait()
 }

@@ -141,8 +141,20 @@ func writableDir(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	_, statErr := os.Stat(root)
 	if err := os.MkdirAll(root, 0o777); err != nil {
 		return "", err
+	}
+	if statErr != nil {
+		// The store syncs its own directory, but that it exists is written in
+		// the one above. A best effort: not every parent may be opened.
+		for parent := root; parent != filepath.Dir(parent); {
+			parent = filepath.Dir(parent)
+			if d, err := os.Open(parent); err == nil {
+				_ = d.Sync()
+				_ = d.Close()
+			}
+		}
 	}
 	f, err := os.CreateTemp(root, ".check-")
 	if err != nil {

@@ -11,11 +11,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/ba692904/imagestore"
@@ -534,4 +536,61 @@ func TestWaitingEnds(t *testing.T) {
 	wantError(t, s.Delete(t.Context(), "b"), imagestore.ErrNotFound, "delete", "b")
 	close(goOn)
 	first.Wait()
+}
+
+// TestCanceledLate has a context end when the upload is complete and only the
+// rename is missing.
+func TestCanceledLate(t *testing.T) {
+	fsys := faultfs.New(onDisk(t))
+	s := imagestore.New(fsys, nil)
+	info := put(t, s, "a", noise(t, 3, 1))
+	ctx, cancel := context.WithCancel(t.Context())
+	fsys.FailIf(func(op faultfs.Op) error {
+		if op.Name == "file.sync" {
+			cancel()
+		}
+		return nil
+	})
+	_, err := s.Put(ctx, "a", bytes.NewReader(noise(t, 3, 2)))
+	wantError(t, err, context.Canceled, "put", "a")
+	if got, _ := get(t, s, "a"); got != info {
+		t.Error("the image was replaced all the same")
+	}
+}
+
+// TestDeep has an image whose checksums are right over pixels that are not.
+func TestDeep(t *testing.T) {
+	b := noise(t, 30, 1)
+	i := bytes.Index(b, []byte("IDAT"))
+	n := int(binary.BigEndian.Uint32(b[i-4:]))
+	bad := bytes.Clone(b)
+	bad[i+4+n-1] ^= 1 // of zlib's own checksum
+	binary.BigEndian.PutUint32(bad[i+4+n:], crc32.ChecksumIEEE(bad[i:i+4+n]))
+
+	fsys := onDisk(t)
+	shallow, deep := imagestore.New(fsys, nil), imagestore.New(fsys, &imagestore.Options{Deep: true})
+	put(t, deep, "good", b)
+	put(t, shallow, "bad", bad)
+	_, err := deep.Put(t.Context(), "bad2", bytes.NewReader(bad))
+	wantError(t, err, imagestore.ErrBroken, "put", "bad2")
+	for _, s := range []*imagestore.Store{shallow, deep} {
+		must(t, s.Verify(t.Context(), "good"))
+	}
+	must(t, shallow.Verify(t.Context(), "bad"))
+	wantError(t, deep.Verify(t.Context(), "bad"), imagestore.ErrBroken, "verify", "bad")
+	wantError(t, deep.Verify(t.Context(), "none"), imagestore.ErrNotFound, "verify", "none")
+	wantError(t, deep.Verify(t.Context(), ".."), imagestore.ErrInvalidID, "verify", "..")
+
+	// Uploads that break off leave nothing running.
+	before := runtime.NumGoroutine()
+	for range 20 {
+		half := io.MultiReader(bytes.NewReader(b[:len(b)/2]), iotest.ErrReader(io.ErrClosedPipe))
+		_, err := deep.Put(t.Context(), "half", half)
+		wantError(t, err, io.ErrClosedPipe, "put", "half")
+		must(t, afero.WriteFile(fsys, "good/image.png", b[:len(b)/2], 0o666))
+		wantError(t, deep.Verify(t.Context(), "good"), imagestore.ErrBroken, "verify", "good")
+	}
+	if after := runtime.NumGoroutine(); after >= before+20 {
+		t.Errorf("there were %d goroutines, now there are %d", before, after)
+	}
 }

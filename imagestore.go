@@ -197,11 +197,7 @@ func (u *upload) receive(ctx context.Context, r io.Reader) error {
 				return fsError(err)
 			}
 		}
-		m, err := u.f.Write(buf[:n])
-		if err == nil && m < n {
-			err = io.ErrShortWrite
-		}
-		if err != nil {
+		if _, err := u.f.Write(buf[:n]); err != nil {
 			return fsError(err)
 		}
 		u.size += int64(n)

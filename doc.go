@@ -26,6 +26,6 @@
 //	}
 //	http.Handle("/", imagestore.NewHandler(store, nil))
 //
-// Package client has the same methods for a store at the other end of an HTTP
-// connection, and cmd/imaged is a server that is ready to run.
+// Package client has Put, Get, Delete, Stat and All for a store at the other end
+// of an HTTP connection, and cmd/imaged is a server that is ready to run.
 package imagestore

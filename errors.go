@@ -92,7 +92,7 @@ func ErrorForCode(code string) error {
 // an error of the filesystem or of the reader given to Put.
 type Error struct {
 	Op  string // "put", "get", "delete", "stat", "verify", "list" or "sweep"
-	ID  string // the image's id as it was given; empty for the last two
+	ID  string // the image's id as it was given; empty for "sweep", and for "list" if it is about no image
 	Err error
 }
 
@@ -161,8 +161,9 @@ func isWindowsDiskFull(err error) bool {
 }
 
 func isNotExist(err error) bool {
-	// ENOTDIR: somebody put a file where an image's directory would be.
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+	// ENOTDIR, ELOOP: somebody put a file, or a link to itself, where an image's
+	// directory would be.
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP)
 }
 
 // isUnsupported says that a filesystem does not know an operation at all, as

@@ -78,7 +78,7 @@ func (w *response) ReadFrom(r io.Reader) (n int64, err error) {
 		return 0, fmt.Errorf("cannot send from a %T", r)
 	}
 	src := limited.R
-	if img, ok := src.(*Image); ok {
+	if img, ok := src.(*servedImage); ok {
 		src = img.ReadSeekCloser
 	}
 	if f, ok := src.(afero.File); ok {
@@ -153,6 +153,10 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = &fault{kind: errSlow, detail: fmt.Sprintf("%d bytes took longer than %v", piece, b.w.timeout), cause: err}
 	default:
+		if limit, ok := errors.AsType[*http.MaxBytesError](err); ok { // of middleware
+			err = tooManyBytes(limit.Limit)
+			break
+		}
 		err = &fault{kind: ErrBadRequest, detail: "the upload was cut short", cause: err}
 	}
 	b.err = err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -145,9 +146,11 @@ func (h *handler) get(w *response, r *http.Request, id string) error {
 	header := w.Header()
 	header.Set("Content-Type", "image/png")
 	header.Set("ETag", img.ETag)
+	header.Set("Last-Modified", img.ModTime.Format(http.TimeFormat))
 	header.Set("Cache-Control", "no-cache") // ids can be replaced
 	header.Set("Content-Disposition", `inline; filename="`+id+`.png"`)
-	http.ServeContent(w, r, "", img.ModTime, img)
+	content := &servedImage{Image: img}
+	http.ServeContent(w, forServeContent(r), "", img.ModTime, content)
 	if w.err != nil {
 		// The headers are gone: all that is left is to break the connection,
 		// so that nobody takes a part for the whole.
@@ -158,18 +161,56 @@ func (h *handler) get(w *response, r *http.Request, id string) error {
 		h.log(r, &Error{Op: "get", ID: id, Err: err})
 		panic(http.ErrAbortHandler)
 	}
-	if w.refused != 0 {
-		header.Del("Content-Disposition")
-	}
-	switch w.refused {
-	case 0:
+	if w.refused == 0 {
 		return nil
-	case http.StatusPreconditionFailed:
+	}
+	for _, name := range []string{"ETag", "Last-Modified", "Content-Disposition"} {
+		header.Del(name) // they are the image's
+	}
+	switch {
+	case content.err != nil:
+		return &Error{Op: "get", ID: id, Err: content.err}
+	case w.refused == http.StatusPreconditionFailed:
 		return &fault{kind: ErrPrecondition, detail: "the image's ETag is " + img.ETag}
-	case http.StatusRequestedRangeNotSatisfiable:
+	case w.refused == http.StatusRequestedRangeNotSatisfiable:
 		return &fault{kind: errRange, detail: fmt.Sprintf("the image has %d bytes", img.Size)}
 	}
 	return fmt.Errorf("http.ServeContent answers %d", w.refused)
+}
+
+// A servedImage remembers an error that http.ServeContent would keep to itself.
+type servedImage struct {
+	*Image
+	err error
+}
+
+func (s *servedImage) Seek(offset int64, whence int) (int64, error) {
+	n, err := s.Image.Seek(offset, whence)
+	if err != nil {
+		s.err = err
+	}
+	return n, err
+}
+
+// forServeContent returns the request as http.ServeContent understands it
+// right: it looks at the first line of a header field only, and at Range for
+// every method (RFC 9110, sections 5.3 and 14.2).
+func forServeContent(r *http.Request) *http.Request {
+	lists := []string{"If-Match", "If-None-Match"}
+	if r.Method == http.MethodGet && len(r.Header["If-Match"]) < 2 && len(r.Header["If-None-Match"]) < 2 {
+		return r
+	}
+	r2 := *r
+	r2.Header = maps.Clone(r.Header)
+	for _, name := range lists {
+		if values := r.Header.Values(name); len(values) > 1 {
+			r2.Header.Set(name, strings.Join(values, ", "))
+		}
+	}
+	if r.Method != http.MethodGet {
+		r2.Header.Del("Range")
+	}
+	return &r2
 }
 
 func (h *handler) delete(w *response, r *http.Request, id string) error {

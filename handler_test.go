@@ -207,37 +207,40 @@ func checkProblem(t *testing.T, got answer, status int, code, text string) {
 }
 
 func TestBusy(t *testing.T) {
-	srv := serve(t, imagestore.New(onDisk(t), nil), &imagestore.HandlerOptions{MaxUploads: 1})
+	var log syncBuffer
+	srv := serve(t, imagestore.New(onDisk(t), nil), &imagestore.HandlerOptions{MaxUploads: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	good := noise(t, 10, 1)
-	r, w := io.Pipe()
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if got := request(t, "PUT", srv.URL+"/images/slow", r); got.StatusCode != 201 {
-			t.Errorf("the upload under way is answered with %s", got.Status)
-		}
-	})
-	w.Write(good[:10]) // returns when net/http has taken it, which is not yet when the server has
-	for {
-		got := request(t, "PUT", srv.URL+"/images/a", bytes.NewReader(good))
-		if got.StatusCode == 201 {
-			continue // the other one has not come through yet
-		}
-		checkProblem(t, got, 503, "busy", "1")
-		if got.Header.Get("Retry-After") == "" {
-			t.Error("there is no Retry-After")
-		}
-		break
+	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
 	}
-	_, err := newClient(t, srv.URL).Put(t.Context(), "a", bytes.NewReader(good))
+	defer conn.Close()
+	fmt.Fprintf(conn, "PUT /images/slow HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(good))
+	r := bufio.NewReader(conn)
+	for _, want := range []string{"HTTP/1.1 100 Continue\r\n", "\r\n"} { // so it has its place
+		if line, err := r.ReadString('\n'); line != want {
+			t.Fatalf("the upload is answered with %q, %v", line, err)
+		}
+	}
+	got := request(t, "PUT", srv.URL+"/images/a", bytes.NewReader(good))
+	checkProblem(t, got, 503, "busy", "1")
+	if got.Header.Get("Retry-After") == "" {
+		t.Error("there is no Retry-After")
+	}
+	_, err = newClient(t, srv.URL).Put(t.Context(), "a", bytes.NewReader(good))
 	wantError(t, err, imagestore.ErrBusy, "put", "a")
 	if got := request(t, "GET", srv.URL+"/images/none", nil); got.StatusCode != 404 {
 		t.Errorf("meanwhile a read is answered with %s", got.Status)
 	}
-	w.Write(good[10:])
-	w.Close()
-	wg.Wait()
-	if got := request(t, "PUT", srv.URL+"/images/a", bytes.NewReader(good)); got.StatusCode >= 300 {
-		t.Errorf("afterwards an upload is answered with %s", got.Status)
+	conn.Write(good)
+	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 201 {
+		t.Errorf("the upload under way is answered with %v, %v", resp, err)
+	}
+	// The answer may be there before the place is free.
+	for request(t, "PUT", srv.URL+"/images/a", bytes.NewReader(good)).StatusCode == 503 {
+	}
+	if log.String() != "" {
+		t.Errorf("it is logged as an error: %s", log.String())
 	}
 }
 
@@ -288,6 +291,8 @@ func TestGet(t *testing.T) {
 		{"If-Modified-Since before", []string{"If-Modified-Since", info.ModTime.Add(-time.Second).Format(http.TimeFormat)}, 200, b},
 		{"a range", []string{"Range", "bytes=0-99"}, 206, b[:100]},
 		{"the end", []string{"Range", "bytes=-5"}, 206, b[len(b)-5:]},
+		{"several lines", []string{"If-None-Match", `"x"`, "If-None-Match", info.ETag}, 304, nil},
+		{"several lines of If-Match", []string{"If-Match", `"x"`, "If-Match", info.ETag}, 200, b},
 		{"a range of this version", []string{"Range", "bytes=10-", "If-Range", info.ETag}, 206, b[10:]},
 		{"a range of another version", []string{"Range", "bytes=10-", "If-Range", `"x"`}, 200, b},
 		{"If-Match", []string{"If-Match", info.ETag}, 200, b},
@@ -301,7 +306,18 @@ func TestGet(t *testing.T) {
 		}
 	}
 
-	checkProblem(t, request(t, "GET", url, nil, "If-Match", `"x"`), 412, "precondition_failed", info.ETag)
+	for _, ranges := range []string{"bytes=0-9", "bytes=9999999-"} {
+		if got := request(t, "HEAD", url, nil, "Range", ranges); got.StatusCode != 200 || got.ContentLength != info.Size {
+			t.Errorf("HEAD of a range is answered with %s, length %d", got.Status, got.ContentLength)
+		}
+	}
+	refused := request(t, "GET", url, nil, "If-Match", `"x"`)
+	checkProblem(t, refused, 412, "precondition_failed", info.ETag)
+	for _, name := range []string{"ETag", "Last-Modified", "Content-Disposition"} {
+		if v := refused.Header.Get(name); v != "" {
+			t.Errorf("a refusal has the image's %s: %s", name, v)
+		}
+	}
 	got := request(t, "GET", url, nil, "Range", "bytes=9999999-")
 	checkProblem(t, got, 416, "range_not_satisfiable", strconv.Itoa(len(b)))
 	if want := fmt.Sprintf("bytes */%d", len(b)); got.Header.Get("Content-Range") != want {
@@ -339,7 +355,7 @@ func TestMounted(t *testing.T) {
 		if loc := got.Header.Get("Location"); got.StatusCode != 201 || loc != prefix+"/images/TestPost" {
 			t.Errorf("at %q: %s, Location %q", prefix, got.Status, loc)
 		}
-		got = request(t, "POST", srv.URL+prefix+"/images", bytes.NewReader(b))
+		got = request(t, "POST", srv.URL+prefix+"/images", bytes.NewReader(b), "If-None-Match", "*")
 		var info imagestore.Info
 		if err := json.Unmarshal(got.body, &info); err != nil || imagestore.CheckID(info.ID) != nil {
 			t.Errorf("POST /images answers %s, %v", got.body, err)
@@ -450,7 +466,8 @@ func TestList(t *testing.T) {
 // TestMultipart sends forms that are not as they should be.
 func TestMultipart(t *testing.T) {
 	good := noise(t, 10, 1)
-	const maxBytes = 100_000
+	exact := noise(t, 314, 1)
+	maxBytes := len(exact)
 	rawForm := func(s string) (string, string) { return s, "multipart/form-data; boundary=b" }
 	nested, nestedType := form(t, file("file", good))
 	many := make([]part, 500)
@@ -476,6 +493,7 @@ func TestMultipart(t *testing.T) {
 			return form(t, disposition(`form-data; name=file; filename*=UTF-8''..%2f%00.png`))
 		}, 201, ""},
 		{"an epilogue", func() (string, string) { b, ct := form(t, file("file", good)); return b + "and more", ct }, 201, ""},
+		{"an image of just the size allowed", func() (string, string) { return form(t, file("file", exact)) }, 201, ""},
 		{"the name in the file name", func() (string, string) { return form(t, disposition(`form-data; name="x"; filename="file"`)) }, 400, `"x"`},
 		{"another case", func() (string, string) { return form(t, file("File", good)) }, 400, `"File"`},
 		{"no parts", func() (string, string) { return form(t) }, 400, "empty"},
@@ -489,7 +507,7 @@ func TestMultipart(t *testing.T) {
 		{"a giant header", func() (string, string) {
 			return form(t, part{textproto.MIMEHeader{"Content-Disposition": {`form-data; name="file"`}, "X": {strings.Repeat("x", 60_000)}}, string(good)})
 		}, 413, "beside the image"},
-		{"a file that is too large", func() (string, string) { return form(t, file("file", noise(t, 400, 1))) }, 413, "100000 bytes"},
+		{"a file that is too large", func() (string, string) { return form(t, file("file", noise(t, 400, 1))) }, 413, fmt.Sprint(maxBytes, " bytes")},
 		{"nested", func() (string, string) {
 			return form(t, part{textproto.MIMEHeader{"Content-Disposition": {`form-data; name="file"`}, "Content-Type": {nestedType}}, nested})
 		}, 415, "not a PNG"},
@@ -511,7 +529,7 @@ func TestMultipart(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			fsys := onDisk(t)
-			srv := serve(t, imagestore.New(fsys, &imagestore.Options{MaxBytes: maxBytes}), nil)
+			srv := serve(t, imagestore.New(fsys, &imagestore.Options{MaxBytes: int64(maxBytes)}), nil)
 			body, contentType := test.form()
 			for _, chunked := range []bool{false, true} {
 				var r io.Reader = strings.NewReader(body)
@@ -523,7 +541,7 @@ func TestMultipart(t *testing.T) {
 					if got.StatusCode != 201 && got.StatusCode != 200 {
 						t.Errorf("chunked %v: %s %s", chunked, got.Status, got.body)
 					}
-					if got := request(t, "GET", srv.URL+"/images/a", nil); !bytes.Equal(got.body, good) {
+					if got := request(t, "GET", srv.URL+"/images/a", nil); !bytes.Equal(got.body, good) && !bytes.Equal(got.body, exact) {
 						t.Errorf("chunked %v: what is stored is not the image", chunked)
 					}
 					continue
@@ -553,6 +571,7 @@ func TestCutOff(t *testing.T) {
 	}{
 		{"raw", string(b), fmt.Sprintf("PUT /images/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", len(b))},
 		{"form", body, fmt.Sprintf("POST /images/a HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", contentType, len(body))},
+		{"form and epilogue", body + strings.Repeat("x", 100), fmt.Sprintf("POST /images/a HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", contentType, len(body)+100)},
 		{"chunked", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(b), b), "PUT /images/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"},
 		{"chunked form", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body), "POST /images/a HTTP/1.1\r\nHost: x\r\nContent-Type: " + contentType + "\r\nTransfer-Encoding: chunked\r\n\r\n"},
 	} {
@@ -815,45 +834,123 @@ func TestReadErrorBreaksConnection(t *testing.T) {
 	b := noise(t, 600, 1)
 	for _, test := range []struct {
 		name  string
-		spoil func(t *testing.T, fsys *faultfs.Fs)
+		fail  func(base afero.Fs) error // at the third read
+		cause string
 	}{
-		{"read error", func(t *testing.T, fsys *faultfs.Fs) {
-			n := 0
-			fsys.FailIf(func(op faultfs.Op) error {
-				if op.Name == "file.read" {
-					if n++; n > 2 {
-						return syscall.EIO
-					}
-				}
-				return nil
-			})
-		}},
+		{"read error", func(afero.Fs) error { return syscall.EIO }, "input/output error"},
+		{"file cut short", func(base afero.Fs) error {
+			f, err := base.OpenFile("a/image.png", os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			return f.Truncate(100)
+		}, "unexpected EOF"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			fsys := faultfs.New(onDisk(t))
-			s := imagestore.New(fsys, nil)
-			put(t, s, "a", b)
-			var log syncBuffer
-			srv := serve(t, s, &imagestore.HandlerOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-			test.spoil(t, fsys)
-			for _, header := range []string{"", "bytes=5-", "bytes=0-9,50-300000"} {
-				req, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL+"/images/a", nil)
+		for _, header := range []string{"", "bytes=5-", "bytes=0-9,50-300000"} {
+			t.Run(test.name+" "+header, func(t *testing.T) {
+				base := onDisk(t)
+				fsys := faultfs.New(base)
+				s := imagestore.New(fsys, nil)
+				put(t, s, "a", b)
+				var log syncBuffer
+				srv := serve(t, s, &imagestore.HandlerOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+				n := 0
+				fsys.FailIf(func(op faultfs.Op) error {
+					if op.Name == "file.read" {
+						if n++; n >= 3 {
+							return test.fail(base)
+						}
+					}
+					return nil
+				})
+				req, err := http.NewRequestWithContext(t.Context(), "GET", srv.URL+"/images/a", nil)
+				must(t, err)
 				if header != "" {
 					req.Header.Set("Range", header)
 				}
 				resp, err := http.DefaultClient.Do(req)
-				if err != nil {
-					continue // broken off early is fine too
+				if err == nil { // broken off early is fine too
+					defer resp.Body.Close()
+					if _, err := io.ReadAll(resp.Body); err == nil {
+						t.Error("the response ends as if all were well")
+					}
 				}
-				if _, err := io.ReadAll(resp.Body); err == nil {
-					t.Errorf("Range %q: the response ends as if all were well", header)
+				srv.Close() // waits for the handler
+				if !strings.Contains(log.String(), test.cause) || strings.Count(log.String(), "level=ERROR") != 1 {
+					t.Errorf("the log says %q", log.String())
 				}
-				resp.Body.Close()
-			}
-			if !strings.Contains(log.String(), "input/output error") {
-				t.Errorf("the log says %q", log.String())
-			}
-		})
+			})
+		}
+	}
+}
+
+// TestSeekError has the disk fail before the answer has begun.
+func TestSeekError(t *testing.T) {
+	fsys := faultfs.New(onDisk(t))
+	s := imagestore.New(fsys, nil)
+	put(t, s, "a", noise(t, 3, 1))
+	var log syncBuffer
+	srv := serve(t, s, &imagestore.HandlerOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	fsys.FailIf(func(op faultfs.Op) error {
+		if op.Name == "file.seek" {
+			return syscall.EIO
+		}
+		return nil
+	})
+	for _, header := range []string{"bytes=0-", "bytes=5-"} {
+		checkProblem(t, request(t, "GET", srv.URL+"/images/a", nil, "Range", header), 500, "internal", "")
+	}
+	if !strings.Contains(log.String(), "input/output error") {
+		t.Errorf("the log says %q", log.String())
+	}
+}
+
+// TestNothingLeftOpen looks for files that a request has opened and left so.
+func TestNothingLeftOpen(t *testing.T) {
+	fsys := faultfs.New(onDisk(t))
+	s := imagestore.New(fsys, nil)
+	info := put(t, s, "a", noise(t, 300, 1))
+	put(t, s, "b", noise(t, 3, 1))
+	must(t, fsys.MkdirAll("dir/image.png", 0o777))
+	srv := serve(t, s, nil)
+	for _, args := range [][]string{
+		{"GET", "/images/a"}, {"HEAD", "/images/a"}, {"GET", "/images/a", "If-None-Match", info.ETag}, {"GET", "/images/a", "If-Match", `"x"`},
+		{"GET", "/images/a", "Range", "bytes=9999999-"}, {"GET", "/images/a", "Range", "bytes=0-1,7-9"}, {"GET", "/images/dir"},
+		{"GET", "/images"}, {"GET", "/images?limit=1"}, {"DELETE", "/images/b"},
+	} {
+		request(t, args[0], srv.URL+args[1], nil, args[2:]...)
+	}
+	must(t, s.Verify(t.Context(), "a"))
+	for range s.All(t.Context()) {
+		break
+	}
+	_, err := s.Sweep(t.Context(), 0)
+	must(t, err)
+	srv.Close()
+	if open := fsys.OpenFiles(); len(open) > 0 {
+		t.Errorf("%v are left open", open)
+	}
+}
+
+// TestMiddlewareLimit has somebody else bound the body.
+func TestMiddlewareLimit(t *testing.T) {
+	h := imagestore.NewHandler(imagestore.New(onDisk(t), nil), &imagestore.HandlerOptions{Logger: quiet})
+	srv := httptest.NewServer(http.MaxBytesHandler(h, 1000))
+	defer srv.Close()
+	checkProblem(t, request(t, "PUT", srv.URL+"/images/a", bytes.NewReader(noise(t, 100, 1))), 413, "too_large", "1000 bytes")
+}
+
+// TestOldImage has an image from 1970, as some archives make them.
+func TestOldImage(t *testing.T) {
+	fsys := onDisk(t)
+	s := imagestore.New(fsys, nil)
+	put(t, s, "a", noise(t, 3, 1))
+	must(t, fsys.Chtimes("a/image.png", time.Unix(0, 0), time.Unix(0, 0)))
+	want, err := s.Stat(t.Context(), "a")
+	must(t, err)
+	if got, err := newClient(t, serve(t, s, nil).URL).Stat(t.Context(), "a"); err != nil || got != want {
+		t.Errorf("a Client says %+v, %v, a Store %+v", got, err, want)
 	}
 }
 

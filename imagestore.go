@@ -66,6 +66,9 @@ type Store struct {
 	opts   Options
 	locks  locks
 	newest atomic.Int64 // the latest version given out, in ns since 1970
+	// deleted is the latest version deleted. It matters where the filesystem's
+	// times are so coarse that an image put right after could get the same.
+	deleted atomic.Int64
 }
 
 // Info describes one version of an image.
@@ -113,9 +116,9 @@ func New(fsys afero.Fs, opts *Options) *Store {
 // is still there. When Put has returned nil, the image survives a power cut.
 //
 // The bytes are proven while they are read and nothing is written for an image
-// that fails within its first 64 KiB. Errors: [ErrInvalidID], [ErrNotPNG],
-// [ErrBroken], [ErrTooLarge], [ErrPrecondition], [ErrReadOnly], [ErrNoSpace],
-// ctx's, r's and the filesystem's. One case is special: when everything but the
+// that fails within its first 64 KiB. Errors: [ErrInvalidID], [ErrBadRequest],
+// [ErrNotPNG], [ErrBroken], [ErrTooLarge], [ErrPrecondition], [ErrReadOnly],
+// [ErrNoSpace], ctx's, r's and the filesystem's. One case is special: when everything but the
 // last step, syncing a directory, went well, the error says so, the new image
 // is what readers see, and a power cut may bring back the old one.
 func (s *Store) Put(ctx context.Context, id string, r io.Reader, conds ...Precondition) (info Info, err error) {
@@ -152,7 +155,7 @@ func (s *Store) put(ctx context.Context, id string, r io.Reader, conds []Precond
 		return Info{}, false, err
 	}
 	// Under the lock, so that the version is later than the one it replaces.
-	version, err := up.seal(oldVersion)
+	version, err := up.seal(max(oldVersion, s.deleted.Load()))
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -293,6 +296,12 @@ func (s *Store) nextVersion(after int64) int64 {
 	}
 }
 
+// raise makes a at least v.
+func raise(a *atomic.Int64, v int64) {
+	for old := a.Load(); old < v && !a.CompareAndSwap(old, v); old = a.Load() {
+	}
+}
+
 // discard removes what was staged unless it has become an image.
 func (u *upload) discard() {
 	if u.f != nil {
@@ -305,21 +314,29 @@ func (u *upload) discard() {
 
 // publish moves a finished file to where readers find it.
 func (s *Store) publish(staged, id string, mkdir bool) (err error) {
+	made := false
 	// A process that deletes the image may take the directory away between the
 	// two steps, but hardly every time.
 	for try := range 100 {
 		if mkdir || try > 0 {
 			err = s.fs.Mkdir(id, 0o777)
+			made = made || err == nil
 			if errors.Is(err, fs.ErrExist) && try > 0 {
 				err = s.materialize(id)
 			}
 			if err != nil && !errors.Is(err, fs.ErrExist) && !isNotExist(err) {
-				return err
+				break
 			}
 		}
 		if err = s.fs.Rename(staged, imagePath(id)); !isNotExist(err) {
-			return err
+			break
 		}
+		if _, statErr := s.fs.Stat(staged); statErr != nil {
+			break // somebody has removed the file instead
+		}
+	}
+	if err != nil && made {
+		s.fs.Remove(id) // which only an empty directory is
 	}
 	return err
 }
@@ -393,8 +410,8 @@ func (s *Store) Verify(ctx context.Context, id string) (err error) {
 // Delete removes the image and its directory, unless somebody keeps other files
 // in there. When it has returned nil, a power cut does not bring the image
 // back; an error that says that the image is gone means that it may.
-// Errors: [ErrInvalidID], [ErrNotFound], [ErrPrecondition], [ErrReadOnly],
-// ctx's and the filesystem's.
+// Errors: [ErrInvalidID], [ErrBadRequest], [ErrNotFound], [ErrPrecondition],
+// [ErrReadOnly], ctx's and the filesystem's.
 func (s *Store) Delete(ctx context.Context, id string, conds ...Precondition) (err error) {
 	defer wrap("delete", id, &err)
 	if err := CheckID(id); err != nil {
@@ -412,24 +429,40 @@ func (s *Store) Delete(ctx context.Context, id string, conds ...Precondition) (e
 	if err != nil {
 		return err
 	}
-	err = s.fs.Remove(imagePath(id))
-	if err != nil && !isNotExist(err) {
+	raise(&s.deleted, version)
+	if err := s.remove(id, version, len(conds) > 0); err != nil {
 		return fsError(err)
-	}
-	// Union filesystems report success, or that there is nothing to remove,
-	// and go on to show the image of a layer that they cannot change.
-	if _, left, statErr := s.stat(id); statErr == nil && left <= version {
-		return &fault{kind: ErrReadOnly, detail: "the image lies in a part of the filesystem that is read-only"}
-	} else if statErr != nil && !errors.Is(statErr, ErrNotFound) {
-		return statErr
-	}
-	if err != nil {
-		return notFound(err) // another process was faster
 	}
 	if err := s.syncDeleted(id); err != nil {
 		return fmt.Errorf("the image is gone, but a power cut may bring it back: %w", fsError(err))
 	}
 	return nil
+}
+
+// remove removes the file of an image. Unless only this version is meant, it
+// removes as well an older one that takes its place: another process may have
+// been about to put it, or a union filesystem has it in a lower layer.
+func (s *Store) remove(id string, version int64, only bool) error {
+	for removed := false; ; {
+		err := s.fs.Remove(imagePath(id))
+		if err != nil && !isNotExist(err) {
+			return err
+		}
+		removed = removed || err == nil
+		_, left, statErr := s.stat(id)
+		switch {
+		case statErr != nil && !errors.Is(statErr, ErrNotFound):
+			return statErr
+		case statErr == nil && left == version:
+			return &fault{kind: ErrReadOnly, detail: "the image lies in a part of the filesystem that is read-only"}
+		case statErr == nil && left < version && !only:
+			version = left
+		case !removed:
+			return notFound(err) // another process was faster
+		default:
+			return nil
+		}
+	}
 }
 
 // syncDeleted removes the directory of a deleted image if it is empty, and
@@ -438,14 +471,10 @@ func (s *Store) syncDeleted(id string) error {
 	// Asked first because MemMapFs removes a directory with all that is in it.
 	empty, err := s.isEmpty(id)
 	if err == nil && empty {
-		if err = s.fs.Remove(id); err != nil {
-			if still, err2 := s.isEmpty(id); err2 == nil && !still {
-				err = nil // another process has put the image anew
-			}
-		}
+		err = s.fs.Remove(id)
 	}
-	if isNotExist(err) {
-		err = nil // another process was faster
+	if isNotExist(err) || errors.Is(err, fs.ErrExist) {
+		err = nil // another process has removed it, or has put the image anew
 	}
 	return cmp.Or(err, s.syncDir(id), s.syncDir("."))
 }
@@ -464,19 +493,23 @@ func (s *Store) isEmpty(dir string) (bool, error) {
 
 // All iterates over the images in no particular order and in constant memory.
 // Images that come or go meanwhile may be seen or missed; all others are seen
-// exactly once. An error ends the iteration.
+// exactly once. An error about one image comes with an Info that has its ID, and
+// the iteration goes on if the caller wants; any other error ends it.
 func (s *Store) All(ctx context.Context) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
 		for id, err := range s.ids(ctx) {
-			var info Info
+			info := Info{ID: id}
 			if err == nil {
 				info, _, err = s.stat(id)
 			}
 			if errors.Is(err, ErrNotFound) {
 				continue // a directory is not yet an image
 			}
-			wrap("list", "", &err)
-			if !yield(info, err) || err != nil {
+			if err != nil {
+				info = Info{ID: id}
+			}
+			wrap("list", id, &err)
+			if !yield(info, err) {
 				return
 			}
 		}
@@ -569,8 +602,7 @@ func (s *Store) Sweep(ctx context.Context, olderThan time.Duration) (removed int
 			return removed, err
 		}
 		if empty, err2 := s.isEmpty(id); err2 == nil && empty {
-			err = remove(id)
-			if still, err2 := s.isEmpty(id); err2 == nil && !still {
+			if err = remove(id); errors.Is(err, fs.ErrExist) {
 				err = nil // another process has put an image
 			}
 		}

@@ -204,7 +204,10 @@ func TestCoarseTimes(t *testing.T) {
 		s := imagestore.New(coarseFs{onDisk(t), step}, nil)
 		b := noise(t, 3, 1)
 		seen := make(map[string]bool)
-		for range 20 {
+		for i := range 20 {
+			if i > 0 && i%3 == 0 {
+				must(t, s.Delete(t.Context(), "a"))
+			}
 			info := put(t, s, "a", b)
 			if seen[info.ETag] {
 				t.Fatalf("steps of %v: two versions have the ETag %s", step, info.ETag)
@@ -387,6 +390,148 @@ func TestConcurrentDelete(t *testing.T) {
 		return nil
 	})
 	wantError(t, s.Delete(t.Context(), "a"), imagestore.ErrNotFound, "delete", "a")
+}
+
+// TestConcurrentOlder has another process put an image between the steps of a
+// Delete that it stamped before the deleted one.
+func TestConcurrentOlder(t *testing.T) {
+	for _, conditional := range []bool{false, true} {
+		base := onDisk(t)
+		fsys := faultfs.New(base)
+		s := imagestore.New(fsys, nil)
+		b := noise(t, 3, 1)
+		info := put(t, s, "a", b)
+		removed := 0
+		fsys.FailIf(func(op faultfs.Op) error {
+			if op.Name == "remove" && op.Path == "a/image.png" {
+				removed++
+			}
+			if op.Name == "stat" && op.Path == "a/image.png" && removed == 1 {
+				earlier := time.Now().Add(-time.Second)
+				must(t, afero.WriteFile(base, "a/image.png", b, 0o666))
+				must(t, base.Chtimes("a/image.png", earlier, earlier))
+			}
+			return nil
+		})
+		var conds []imagestore.Precondition
+		if conditional {
+			conds = append(conds, imagestore.IfMatch(info.ETag))
+		}
+		must(t, s.Delete(t.Context(), "a", conds...))
+		// What was not asked for stays.
+		if _, err := base.Stat("a/image.png"); (err == nil) != conditional {
+			t.Errorf("conditional %v: the other image: %v", conditional, err)
+		}
+	}
+}
+
+// TestConcurrentNotEmpty has another process put an image when Delete is about
+// to remove the directory, and delete it right after.
+func TestConcurrentNotEmpty(t *testing.T) {
+	for _, rmdir := range []bool{false, true} {
+		base := onDisk(t)
+		fsys := faultfs.New(base)
+		s := imagestore.New(fsys, nil)
+		b := noise(t, 3, 1)
+		put(t, s, "a", b)
+		refused := false
+		fsys.FailIf(func(op faultfs.Op) error {
+			if op.Name == "remove" && op.Path == "a" {
+				refused = true
+				return afero.WriteFile(base, "a/image.png", b, 0o666)
+			}
+			if op.Name == "open" && op.Path == "a" && refused {
+				refused = false
+				must(t, base.Remove("a/image.png"))
+				if rmdir {
+					must(t, base.Remove("a"))
+				}
+			}
+			return nil
+		})
+		must(t, s.Delete(t.Context(), "a"))
+	}
+	// And have it remove the directory before Delete comes to it.
+	base := onDisk(t)
+	fsys := faultfs.New(base)
+	s := imagestore.New(fsys, nil)
+	put(t, s, "a", noise(t, 3, 1))
+	fsys.FailIf(func(op faultfs.Op) error {
+		if op.Name == "open" && op.Path == "a" {
+			base.Remove("a")
+		}
+		return nil
+	})
+	must(t, s.Delete(t.Context(), "a"))
+}
+
+// TestFailedRename must not leave a directory behind for every id that was
+// tried, nor go on for ever when the staged file has gone.
+func TestFailedRename(t *testing.T) {
+	for _, swept := range []bool{false, true} {
+		base := onDisk(t)
+		fsys := faultfs.New(base)
+		s := imagestore.New(fsys, nil)
+		fsys.FailIf(func(op faultfs.Op) error {
+			switch {
+			case op.Name == "rename" && swept:
+				return base.Remove(op.Path)
+			case op.Name == "rename":
+				return syscall.EIO
+			}
+			return nil
+		})
+		if _, err := s.Put(t.Context(), "a", bytes.NewReader(noise(t, 3, 1))); err == nil {
+			t.Error("Put succeeds")
+		}
+		if left := files(t, base); !slices.Equal(left, []string{".staging"}) {
+			t.Errorf("what is left is %v", left)
+		}
+		if n := len(fsys.Trace()); n > 25 {
+			t.Errorf("it took %d operations", n)
+		}
+	}
+}
+
+// TestBadEntry has one entry that cannot be read among images that can.
+func TestBadEntry(t *testing.T) {
+	base := onDisk(t)
+	fsys := faultfs.New(base)
+	s := imagestore.New(fsys, nil)
+	for _, id := range []string{"a", "b", "c"} {
+		put(t, s, id, noise(t, 3, 1))
+	}
+	fsys.FailIf(func(op faultfs.Op) error {
+		if op.Path == "b/image.png" {
+			return syscall.EIO
+		}
+		return nil
+	})
+	var good, bad []string
+	for info, err := range s.All(t.Context()) {
+		if err != nil {
+			wantError(t, err, syscall.EIO, "list", "b")
+			bad = append(bad, info.ID)
+		} else {
+			good = append(good, info.ID)
+		}
+	}
+	slices.Sort(good)
+	if !slices.Equal(good, []string{"a", "c"}) || !slices.Equal(bad, []string{"b"}) {
+		t.Errorf("All yields %v and errors about %v", good, bad)
+	}
+	fsys.FailIf(func(op faultfs.Op) error {
+		if op.Path == "." {
+			return syscall.EIO
+		}
+		return nil
+	})
+	for info, err := range s.All(t.Context()) {
+		if info.ID != "" {
+			t.Errorf("without its root the store has %+v", info)
+		}
+		wantError(t, err, syscall.EIO, "list", "")
+	}
 }
 
 func TestErrorText(t *testing.T) {

@@ -1,5 +1,6 @@
 // Package client talks to an image store over HTTP. A [Client] has the methods
-// of an [imagestore.Store] and returns the same errors:
+// Put, Get, Delete, Stat and All of an [imagestore.Store] and returns the same
+// errors:
 //
 //	c, err := client.New("http://127.0.0.1:8080", nil)
 //	if err != nil {
@@ -53,7 +54,7 @@ func New(baseURL string, hc *http.Client) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("imagestore client: %w", err)
 	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return nil, fmt.Errorf("imagestore client: base URL %q is not of the form http[s]://host[:port][/path]", baseURL)
 	}
 	if hc == nil {
@@ -64,7 +65,8 @@ func New(baseURL string, hc *http.Client) (*Client, error) {
 
 // Put stores what r holds under id, as [imagestore.Store.Put] does, and returns
 // what is now stored. It tells the server the length if r has a method Len or
-// can seek. When Put has returned, r is not read any more.
+// can seek. When Put has returned, r is not read any more: as the Store does, it
+// waits for a Read under way, also when ctx is done or the server has refused.
 func (c *Client) Put(ctx context.Context, id string, r io.Reader, conds ...imagestore.Precondition) (info imagestore.Info, err error) {
 	defer wrap("put", id, &err)
 	if err := imagestore.CheckID(id); err != nil {
@@ -95,7 +97,13 @@ func (c *Client) Put(ctx context.Context, id string, r io.Reader, conds ...image
 		return info, cmp.Or(body.stop(), err) // what r has to say comes first
 	}
 	defer resp.Body.Close()
-	return info, decode(resp, &info)
+	if err := decode(resp, &info); err != nil {
+		return imagestore.Info{}, err
+	}
+	if info.ID != id || info.ETag == "" {
+		return imagestore.Info{}, fmt.Errorf("the answer is about the image %q with the ETag %q", info.ID, info.ETag)
+	}
+	return info, nil
 }
 
 // Get opens the image for reading. The caller closes it. The bytes arrive while
@@ -191,8 +199,15 @@ func (c *Client) page(ctx context.Context, after string) ([]imagestore.Info, str
 	if err := decode(resp, &page); err != nil {
 		return nil, "", err
 	}
-	if page.Next != "" && page.Next <= after {
-		return nil, "", fmt.Errorf("the page after %q goes on at %q: this is not an image store", after, page.Next)
+	last := after
+	for _, info := range page.Images { // ids that are paths would be trouble for who makes files of them
+		if err := imagestore.CheckID(info.ID); err != nil || info.ID <= last {
+			return nil, "", fmt.Errorf("the list has %q after %q: this is not an image store", info.ID, last)
+		}
+		last = info.ID
+	}
+	if page.Next != "" && (page.Next != last || last == after) {
+		return nil, "", fmt.Errorf("the list ends with %q and goes on after %q: this is not an image store", last, page.Next)
 	}
 	return page.Images, page.Next, nil
 }
@@ -235,6 +250,9 @@ func (c *Client) do(req *http.Request, want ...int) (*http.Response, error) {
 	defer resp.Body.Close()
 	p := problem.Read(resp)
 	kind := imagestore.ErrorForCode(p.Code)
+	if kind == nil && p.Code != "" {
+		return nil, fmt.Errorf("%s %s: the answer is %s (%s): %s", req.Method, req.URL.Redacted(), resp.Status, p.Code, p.Detail)
+	}
 	if kind == nil {
 		return nil, fmt.Errorf("%s %s: the answer is %s, and not from an image store", req.Method, req.URL.Redacted(), resp.Status)
 	}

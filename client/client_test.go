@@ -14,8 +14,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 
 	"github.com/ba692904/imagestore"
 	"github.com/ba692904/imagestore/client"
@@ -52,7 +54,7 @@ func dial(t *testing.T, h http.HandlerFunc) *client.Client {
 }
 
 func TestBaseURL(t *testing.T) {
-	for _, url := range []string{"", "127.0.0.1:8080", "ftp://x", "http://", "/images", "http://x/?a=b", "http://x/#f", "http://[::1", "http://x y"} {
+	for _, url := range []string{"", "127.0.0.1:8080", "ftp://x", "http://", "/images", "http://x/?a=b", "http://x/#f", "http://x?", "http://[::1", "http://x y"} {
 		if _, err := client.New(url, nil); err == nil {
 			t.Errorf("%q is taken", url)
 		}
@@ -189,23 +191,40 @@ func TestDeclaredLength(t *testing.T) {
 	}
 }
 
-// TestReaderIsGivenBack has the server refuse an upload while it is under way.
+// TestReaderIsGivenBack has an answer come while the upload is under way and
+// the transport go on reading, as those of net/http may.
 func TestReaderIsGivenBack(t *testing.T) {
-	c := dial(t, func(w http.ResponseWriter, r *http.Request) {
-		r.Body.Read(make([]byte, 1))
-		w.Header().Set("Imagestore-Error", "not_png")
-		w.WriteHeader(http.StatusUnsupportedMediaType)
-	})
-	r := &endless{}
-	_, err := c.Put(t.Context(), "a", r)
-	returned := r.reads // the race detector sees a read that comes later
-	if err == nil {
-		t.Error("there is no error")
+	stopped := make(chan struct{})
+	hc := &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		go func() {
+			defer close(stopped)
+			for buf := make([]byte, 100); ; {
+				if _, err := r.Body.Read(buf); err != nil {
+					return
+				}
+			}
+		}()
+		resp := &http.Response{StatusCode: 415, Header: http.Header{"Imagestore-Error": {"not_png"}}, Body: http.NoBody, Request: r}
+		return resp, nil
+	})}
+	c, err := client.New("http://store.example", hc)
+	if err != nil {
+		t.Fatal(err)
 	}
+	r := &endless{}
+	if _, err := c.Put(t.Context(), "a", r); !errors.Is(err, imagestore.ErrNotPNG) {
+		t.Errorf("the error is %v", err)
+	}
+	returned := r.reads // the race detector sees a read that comes later
+	<-stopped
 	if r.reads != returned {
 		t.Error("the reader is still in use")
 	}
 }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // endless is a reader that is not safe for concurrent use.
 type endless struct{ reads int }
@@ -213,6 +232,159 @@ type endless struct{ reads int }
 func (e *endless) Read(p []byte) (int, error) {
 	e.reads++
 	return len(p), nil
+}
+
+// TestReaderFails has the reader fail after the server has answered.
+func TestReaderFails(t *testing.T) {
+	broken := errors.New("the camera was unplugged")
+	hc := &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		io.Copy(io.Discard, r.Body)
+		return nil, errors.New("the upload did not go well")
+	})}
+	c, err := client.New("http://store.example", hc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Put(t.Context(), "a", iotest.ErrReader(broken)); !errors.Is(err, broken) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// A watcher is a transport that sees which bodies are left open and what the
+// requests say.
+type watcher struct {
+	open    atomic.Int64
+	headers []http.Header
+}
+
+func (w *watcher) RoundTrip(r *http.Request) (*http.Response, error) {
+	w.headers = append(w.headers, r.Header.Clone())
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil {
+		w.open.Add(1)
+		resp.Body = &watchedBody{ReadCloser: resp.Body, w: w}
+	}
+	return resp, err
+}
+
+type watchedBody struct {
+	io.ReadCloser
+	w    *watcher
+	once sync.Once
+}
+
+func (b *watchedBody) Close() error {
+	b.once.Do(func() { b.w.open.Add(-1) })
+	return b.ReadCloser.Close()
+}
+
+func TestBodiesAreClosed(t *testing.T) {
+	store := newStore(t)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/images/strange":
+			fmt.Fprint(w, "not what was asked for")
+			return
+		case "/images/wrong-range":
+			if r.Header.Get("Range") != "" {
+				w.Header().Set("Content-Range", "bytes 0-0/1")
+				w.WriteHeader(206)
+				return
+			}
+			r.URL.Path = "/images/a"
+		}
+		store.ServeHTTP(w, r)
+	}))
+	defer srv.Close()
+	w := &watcher{}
+	c, err := client.New(srv.URL, &http.Client{Transport: w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	small, large := encode(t, 10), encode(t, 1100)
+	for _, b := range [][]byte{small, large} {
+		if _, err := c.Put(ctx, "a", bytes.NewReader(b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if first, second := w.headers[0].Get("Expect"), w.headers[1].Get("Expect"); first != "" || second != "100-continue" {
+		t.Errorf("uploads of %d and %d bytes have Expect %q and %q", len(small), len(large), first, second)
+	}
+	c.Put(ctx, "a", bytes.NewReader(small), imagestore.IfAbsent())
+	c.Put(ctx, "strange", bytes.NewReader(small))
+	c.Get(ctx, "none")
+	c.Get(ctx, "strange")
+	c.Stat(ctx, "a")
+	c.Stat(ctx, "none")
+	c.Delete(ctx, "none")
+	for range c.All(ctx) {
+		break
+	}
+	for _, id := range []string{"a", "wrong-range"} {
+		img, err := c.Get(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range []int64{5, 1000, 7} {
+			img.Seek(at, io.SeekStart)
+			_, err := img.Read(make([]byte, 1))
+			if (err == nil) != (id == "a") {
+				t.Errorf("%s: Read at %d: %v", id, at, err)
+			}
+		}
+		img.Close()
+	}
+	c.Delete(ctx, "a")
+	if n := w.open.Load(); n != 0 {
+		t.Errorf("%d bodies are left open", n)
+	}
+	for _, h := range w.headers {
+		if h.Get("Accept-Encoding") == "gzip" {
+			t.Errorf("a request asks for gzip: %v", h)
+		}
+	}
+}
+
+// TestLyingServer has a server make up ids, with which a client could be led to
+// other files than its own.
+func TestLyingServer(t *testing.T) {
+	for name, body := range map[string]string{
+		"a path":            `{"images":[{"id":"../../etc/passwd","etag":"\"x\""}]}`,
+		"out of order":      `{"images":[{"id":"b"},{"id":"a"}]}`,
+		"next out of order": `{"images":[{"id":"b"}],"next":"a"}`,
+		"next of nothing":   `{"images":[],"next":"z"}`,
+	} {
+		c := dial(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, body) })
+		var err error
+		for _, err = range c.All(t.Context()) {
+		}
+		if err == nil {
+			t.Errorf("%s is believed", name)
+		}
+	}
+	for name, body := range map[string]string{"another id": `{"id":"../x","etag":"\"x\""}`, "no ETag": `{"id":"a"}`} {
+		c := dial(t, func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			fmt.Fprint(w, body)
+		})
+		if info, err := c.Put(t.Context(), "a", bytes.NewReader(encode(t, 1))); err == nil {
+			t.Errorf("%s is believed: %+v", name, info)
+		}
+	}
+}
+
+// TestForeignCode has something in front of the store refuse, and say why.
+func TestForeignCode(t *testing.T) {
+	c := dial(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Imagestore-Error", "foreign_host")
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(403)
+		fmt.Fprint(w, `{"detail":"name it with -hosts"}`)
+	})
+	if _, err := c.Get(t.Context(), "a"); err == nil || !strings.Contains(err.Error(), "name it with -hosts") {
+		t.Errorf("the error is %v", err)
+	}
 }
 
 func TestReplacedWhileReading(t *testing.T) {

@@ -47,6 +47,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	dir := flags.String("dir", "images", "store the images in this `directory`")
 	maxBytes := flags.Int64("max-bytes", imagestore.DefaultMaxBytes, "accept images of up to this many `bytes`")
 	hosts := flags.String("hosts", "", "accept requests for these `names`, separated by commas, besides those for\nlocalhost; checked when listening on loopback or when given")
+	timeout := flags.Duration("timeout", imagestore.DefaultTimeout, "give up on clients that take longer than this `time` for 64 KiB")
 	deep := flags.Bool("deep", false, "inflate every image too when it is proven: finds more, costs more")
 	verify := flags.Bool("verify", false, "serve nothing: prove all images that are stored, name those that are\nbroken, and fail if there are any")
 	flags.SetOutput(io.Discard) // one line for an error, all of it for -h
@@ -63,6 +64,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		return fmt.Errorf("unexpected argument %q (imaged -h lists the flags)", flags.Arg(0))
 	case *maxBytes <= 0:
 		return fmt.Errorf("-max-bytes is %d, not a positive number", *maxBytes)
+	case *timeout <= 0:
+		return fmt.Errorf("-timeout is %v, not a positive time", *timeout)
 	}
 
 	opts := &imagestore.Options{MaxBytes: *maxBytes, Deep: *deep}
@@ -81,7 +84,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	store := imagestore.New(afero.NewBasePathFs(afero.NewOsFs(), root), opts)
-	images := imagestore.NewHandler(store, nil)
+	images := imagestore.NewHandler(store, &imagestore.HandlerOptions{Timeout: *timeout})
 	// Not a ServeMux, which would answer ids such as ".." with a redirect.
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/healthz" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
@@ -95,6 +98,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	server := &http.Server{
 		Handler:           guard.New(handler, checkHost, names),
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       *timeout, // which the handler extends for uploads and downloads
+		WriteTimeout:      *timeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
@@ -112,7 +117,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	deadline, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
 	if err := server.Shutdown(deadline); err != nil {
-		return fmt.Errorf("requests were still under way after %v: %w", shutdownTimeout, err)
+		return errors.Join(fmt.Errorf("requests were still under way after %v: %w", shutdownTimeout, err), server.Close())
 	}
 	return nil
 }
@@ -157,6 +162,9 @@ func writableDir(dir string) (string, error) {
 		}
 	}
 	f, err := os.CreateTemp(root, ".check-")
+	if errors.Is(err, syscall.ENOSPC) {
+		return root, nil // images can still be read, and deleted to make room
+	}
 	if err != nil {
 		return "", err
 	}
@@ -174,14 +182,13 @@ func verifyAll(ctx context.Context, store *imagestore.Store, stdout io.Writer) e
 	total, broken := 0, 0
 	var shown time.Time
 	for info, err := range store.All(ctx) {
-		if err != nil {
-			return err
+		if err == nil {
+			err = store.Verify(ctx, info.ID)
 		}
-		err = store.Verify(ctx, info.ID)
 		switch {
 		case errors.Is(err, imagestore.ErrNotFound):
 			continue // deleted meanwhile
-		case ctx.Err() != nil:
+		case err != nil && (info.ID == "" || ctx.Err() != nil):
 			return err
 		case err != nil:
 			broken++

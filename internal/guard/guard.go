@@ -18,7 +18,7 @@ import (
 // [http.CrossOriginProtection] tells them.
 //
 // With checkHost it refuses as well whatever is not addressed to this machine
-// by a loopback name or to one of hosts: a page whose domain suddenly resolves
+// by a loopback name or to one of hosts, whatever the port: a page whose domain suddenly resolves
 // to 127.0.0.1 is of the same origin as far as the browser can tell (DNS
 // rebinding), but it cannot choose another Host.
 func New(h http.Handler, checkHost bool, hosts []string) http.Handler {
@@ -31,8 +31,11 @@ func New(h http.Handler, checkHost bool, hosts []string) http.Handler {
 	if !checkHost {
 		return h
 	}
+	allowed := func(name string) bool {
+		return isLoopback(name) || slices.ContainsFunc(hosts, func(host string) bool { return strings.EqualFold(hostname(host), name) })
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if name := hostname(r.Host); !isLoopback(name) && !slices.ContainsFunc(hosts, func(host string) bool { return strings.EqualFold(host, name) }) {
+		if name := hostname(r.Host); !allowed(name) {
 			problem.Write(w, http.StatusForbidden, "foreign_host",
 				fmt.Sprintf("the request is for the host %.100q; if a reverse proxy passes that on, name it with the flag -hosts", name))
 			return

@@ -35,6 +35,7 @@ func TestGuard(t *testing.T) {
 		{"another address", true, nil, "GET", "192.0.2.1", nil, "foreign_host", ""},
 		{"the proxy's name", true, []string{"a.example", "photos.example"}, "GET", "Photos.example:443", nil, "", ""},
 		{"not the proxy's name", true, []string{"photos.example"}, "GET", "evil.example", nil, "foreign_host", ""},
+		{"the proxy's name and port", true, []string{"photos.example:8443"}, "GET", "photos.example:8443", nil, "", ""},
 		{"unchecked", false, nil, "PUT", "evil.example", nil, "", ""},
 		{"another site's page", false, nil, "POST", "a.example", map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}, "cross_origin", "evil.example"},
 		{"another site's page, old browser", true, nil, "DELETE", "127.0.0.1", map[string]string{"Origin": "https://evil.example"}, "cross_origin", "evil.example"},

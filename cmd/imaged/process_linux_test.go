@@ -1,0 +1,131 @@
+package main_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/ba692904/imagestore"
+)
+
+// TestFull fills a filesystem with bytes and with files, so that there is none
+// left for an image's directory or not even for an upload.
+func TestFull(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount a filesystem that is small enough")
+	}
+	for _, size := range []string{"size=2m", "nr_inodes=40", "nr_inodes=41"} {
+		t.Run(size, func(t *testing.T) {
+			mnt := t.TempDir()
+			if err := syscall.Mount("tmpfs", mnt, "tmpfs", 0, size); errors.Is(err, syscall.EPERM) {
+				t.Skip("this root may not mount a filesystem")
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { // after the server has ended
+				if err := syscall.Unmount(mnt, syscall.MNT_DETACH); err != nil {
+					t.Error(err)
+				}
+			})
+			full(t, mnt)
+		})
+	}
+}
+
+func full(t *testing.T, mnt string) {
+	dir := filepath.Join(mnt, "images")
+	s := start(t, "-dir", dir)
+	c := connect(t, s)
+	stored := make(map[string][]byte)
+	// check demands that all that was stored is there, and nothing else.
+	check := func() {
+		t.Helper()
+		for id, b := range stored {
+			if got, info, err := fetch(t.Context(), c, id); err != nil || got != sha256.Sum256(b) {
+				t.Errorf("of %q there is %+v, %v", id, info, err)
+			}
+		}
+		n := 0
+		for info, err := range c.All(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n++; stored[info.ID] == nil {
+				t.Errorf("there is %q, which was refused", info.ID)
+			}
+		}
+		if n != len(stored) {
+			t.Errorf("there are %d images, not %d", n, len(stored))
+		}
+		noneStaged(t, dir)
+	}
+	refused := func(id string, n uint64) {
+		t.Helper()
+		status, text := do(t, http.MethodPut, s.url+"/images/"+id, bytes.NewReader(picture(n)))
+		if status != http.StatusInsufficientStorage || !strings.Contains(text, `"code":"no_space"`) {
+			t.Errorf("%q is answered with %d %s", id, status, text)
+		}
+		if _, err := c.Put(t.Context(), id, bytes.NewReader(picture(n))); !errors.Is(err, imagestore.ErrNoSpace) {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+
+	n := uint64(0)
+	for ; ; n++ {
+		id, b := fmt.Sprintf("i%d", n), picture(n)
+		_, err := c.Put(t.Context(), id, bytes.NewReader(b))
+		if errors.Is(err, imagestore.ErrNoSpace) {
+			break
+		}
+		if err != nil || n == 1000 {
+			t.Fatalf("after %d images: %v", n, err)
+		}
+		stored[id] = b
+	}
+	t.Logf("%d images fit", n)
+	if n < 3 {
+		t.Fatal("that is too few to say anything")
+	}
+	check()
+	if _, err := os.Stat(filepath.Join(dir, fmt.Sprintf("i%d", n))); !os.IsNotExist(err) {
+		t.Errorf("the image that was refused has left its directory: %v", err)
+	}
+
+	// Somebody else takes what an image does not fit in.
+	for i := 0; ; i++ {
+		if err := os.WriteFile(filepath.Join(mnt, fmt.Sprint("other", i)), make([]byte, 4<<10), 0o666); errors.Is(err, syscall.ENOSPC) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused("new", n)
+	refused("i0", n)
+	check()
+	for _, id := range []string{"i0", "i1"} {
+		if err := c.Delete(t.Context(), id); err != nil {
+			t.Errorf("%q cannot be deleted from a full disk: %v", id, err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, id)); !os.IsNotExist(err) {
+			t.Errorf("the directory of %q is still there: %v", id, err)
+		}
+		delete(stored, id)
+	}
+	check()
+	// There is room again for two images, of which one is a second version.
+	small := []byte(pixel(t))
+	for _, id := range []string{"new", "i2"} {
+		if _, err := c.Put(t.Context(), id, bytes.NewReader(small)); err != nil {
+			t.Errorf("there is room, but %q cannot be put: %v", id, err)
+		}
+		stored[id] = small
+	}
+	check()
+}

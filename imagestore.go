@@ -319,14 +319,14 @@ func (s *Store) publish(staged, id string, mkdir bool) (err error) {
 	// two steps, but hardly every time.
 	for try := range 100 {
 		if mkdir || try > 0 {
-			err = s.fs.Mkdir(id, 0o777)
-			made = made || err == nil
-			if errors.Is(err, fs.ErrExist) && try > 0 {
+			now, err := s.mkdir(id)
+			if err == nil && !now && try > 0 {
 				err = s.materialize(id)
 			}
-			if err != nil && !errors.Is(err, fs.ErrExist) && !isNotExist(err) {
-				break
+			if err != nil && !isNotExist(err) {
+				return err
 			}
+			made = made || now
 		}
 		if err = s.fs.Rename(staged, imagePath(id)); !isNotExist(err) {
 			break
@@ -339,6 +339,18 @@ func (s *Store) publish(staged, id string, mkdir bool) (err error) {
 		s.fs.Remove(id) // which only an empty directory is
 	}
 	return err
+}
+
+// mkdir makes a directory unless it is there, and says which.
+func (s *Store) mkdir(name string) (made bool, err error) {
+	err = s.fs.Mkdir(name, 0o777)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return err == nil, nil
+	}
+	if fi, statErr := s.fs.Stat(name); statErr == nil && fi.IsDir() {
+		return false, nil // SFTP only says that it failed
+	}
+	return false, err
 }
 
 // materialize has a union filesystem make a directory of its base in the layer

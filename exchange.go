@@ -35,6 +35,7 @@ type response struct {
 	http.ResponseWriter
 	timeout time.Duration
 	body    *bodyReader // nil until some of the request's body was read
+	fresh   bool        // the deadline was set just before
 	refused int         // the status of ServeContent's error
 	err     error       // the first of reading the image or writing it
 }
@@ -60,6 +61,7 @@ func (w *response) WriteHeader(status int) {
 		return
 	}
 	w.extend()
+	w.fresh = true
 	w.ResponseWriter.WriteHeader(status)
 }
 
@@ -85,7 +87,10 @@ func (w *response) ReadFrom(r io.Reader) (n int64, err error) {
 		src = unwrap(f)
 	}
 	for limited.N > 0 && err == nil {
-		w.extend()
+		if !w.fresh {
+			w.extend()
+		}
+		w.fresh = false
 		var m int64
 		m, err = io.CopyN(w.ResponseWriter, src, min(limited.N, piece))
 		limited.N -= m

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -146,7 +147,9 @@ func (h *handler) get(w *response, r *http.Request, id string) error {
 	header := w.Header()
 	header.Set("Content-Type", "image/png")
 	header.Set("ETag", img.ETag)
-	header.Set("Last-Modified", img.ModTime.Format(http.TimeFormat))
+	if img.ModTime.Unix() == 0 { // for ServeContent, no time at all
+		header.Set("Last-Modified", img.ModTime.Format(http.TimeFormat))
+	}
 	header.Set("Cache-Control", "no-cache") // ids can be replaced
 	header.Set("Content-Disposition", `inline; filename="`+id+`.png"`)
 	content := &servedImage{Image: img}
@@ -178,13 +181,22 @@ func (h *handler) get(w *response, r *http.Request, id string) error {
 	return fmt.Errorf("http.ServeContent answers %d", w.refused)
 }
 
-// A servedImage remembers an error that http.ServeContent would keep to itself.
+// A servedImage spares http.ServeContent the way to the end and back, by which
+// it learns the size, and remembers an error that it would keep to itself.
 type servedImage struct {
 	*Image
-	err error
+	moved bool
+	err   error
 }
 
 func (s *servedImage) Seek(offset int64, whence int) (int64, error) {
+	switch {
+	case offset == 0 && whence == io.SeekEnd:
+		return s.Size, nil
+	case offset == 0 && whence == io.SeekStart && !s.moved:
+		return 0, nil
+	}
+	s.moved = true
 	n, err := s.Image.Seek(offset, whence)
 	if err != nil {
 		s.err = err

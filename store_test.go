@@ -137,6 +137,17 @@ func TestCopyOnWrite(t *testing.T) {
 			info := put(t, baseStore, "a", old)
 			s := imagestore.New(afero.NewCopyOnWriteFs(base, layer(t)), nil)
 			wantError(t, s.Delete(t.Context(), "a"), imagestore.ErrReadOnly, "delete", "a")
+			if name == "disk" { // where the directory must be made in the layer
+				fsys := faultfs.New(afero.NewCopyOnWriteFs(base, layer(t)))
+				fsys.FailIf(func(op faultfs.Op) error {
+					if op.Name == "openfile" && strings.HasPrefix(op.Path, "a/") {
+						return syscall.EIO
+					}
+					return nil
+				})
+				_, err := imagestore.New(fsys, nil).Put(t.Context(), "a", bytes.NewReader(replaced))
+				wantError(t, err, syscall.EIO, "put", "a")
+			}
 			put(t, s, "a", replaced, imagestore.IfMatch(info.ETag))
 			put(t, s, "b", replaced)
 			if _, b := get(t, s, "a"); !bytes.Equal(b, replaced) {
@@ -425,6 +436,30 @@ func TestConcurrentOlder(t *testing.T) {
 	}
 }
 
+// TestConcurrentOlderDeleted has the other process delete its older image too.
+func TestConcurrentOlderDeleted(t *testing.T) {
+	base := onDisk(t)
+	fsys := faultfs.New(base)
+	s := imagestore.New(fsys, nil)
+	b := noise(t, 3, 1)
+	put(t, s, "a", b)
+	removes := 0
+	fsys.FailIf(func(op faultfs.Op) error {
+		if op.Name == "remove" && op.Path == "a/image.png" {
+			if removes++; removes == 2 {
+				must(t, base.Remove("a/image.png"))
+			}
+		}
+		if op.Name == "stat" && op.Path == "a/image.png" && removes == 1 {
+			earlier := time.Now().Add(-time.Second)
+			must(t, afero.WriteFile(base, "a/image.png", b, 0o666))
+			must(t, base.Chtimes("a/image.png", earlier, earlier))
+		}
+		return nil
+	})
+	must(t, s.Delete(t.Context(), "a")) // it did delete one
+}
+
 // TestConcurrentNotEmpty has another process put an image when Delete is about
 // to remove the directory, and delete it right after.
 func TestConcurrentNotEmpty(t *testing.T) {
@@ -490,6 +525,32 @@ func TestFailedRename(t *testing.T) {
 		if n := len(fsys.Trace()); n > 25 {
 			t.Errorf("it took %d operations", n)
 		}
+	}
+}
+
+// vagueFs does not say why Mkdir fails, as SFTP does not.
+type vagueFs struct{ afero.Fs }
+
+func (v vagueFs) Mkdir(name string, perm os.FileMode) error {
+	if v.Fs.Mkdir(name, perm) != nil {
+		return errors.New("failure")
+	}
+	return nil
+}
+
+// TestVagueMkdir puts an image where there is a directory already.
+func TestVagueMkdir(t *testing.T) {
+	fsys := onDisk(t)
+	must(t, fsys.Mkdir("a", 0o777))
+	s := imagestore.New(vagueFs{fsys}, nil)
+	b := noise(t, 3, 1)
+	put(t, s, "a", b)
+	if _, got := get(t, s, "a"); !bytes.Equal(got, b) {
+		t.Error("the image is not there")
+	}
+	must(t, afero.WriteFile(fsys, "file", nil, 0o666))
+	if _, err := s.Put(t.Context(), "file", bytes.NewReader(b)); err == nil {
+		t.Error("an image is put into a file")
 	}
 }
 

@@ -1,0 +1,252 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ba692904/imagestore"
+	"github.com/spf13/afero"
+)
+
+// listed is how many images All lists in its benchmark.
+const listed = 100
+
+// An operation is what a Store does, and the same with bare system calls.
+type operation struct {
+	name         string
+	moves        bool                           // the image's bytes
+	prepare      func(f floor, id string) error // comes before each, not timed
+	store, floor func(id string) error
+}
+
+// BenchmarkStore measures each operation of a Store, its floor, and both one
+// after the other in turn: x-floor is how many times as long the Store takes,
+// medians of what noise met alike.
+func BenchmarkStore(b *testing.B) {
+	for _, place := range []struct {
+		name         string
+		onDisk, sync bool
+	}{
+		{"memory", false, true},
+		{"disk", true, true},
+		{"disk-NoSync", true, false},
+	} {
+		for _, size := range []int{8 << 10, 64 << 10, 1 << 20} {
+			b.Run(place.name+"/"+sizeName(size), func(b *testing.B) {
+				var mine floor // the Store's files, as a floor sees them
+				var bare floor // the floor's own, on the same filesystem
+				var fsys afero.Fs
+				if place.onDisk {
+					mine = floor{afero.NewOsFs(), b.TempDir(), false}
+					bare = floor{afero.NewOsFs(), b.TempDir(), place.sync}
+					fsys = afero.NewBasePathFs(afero.NewOsFs(), mine.root)
+				} else {
+					// One for each: a rename in a MemMapFs looks at all its files.
+					fsys = afero.NewMemMapFs()
+					mine = floor{fsys, ".", false}
+					bare = floor{afero.NewMemMapFs(), ".", place.sync}
+				}
+				image := noise(size)
+				for _, f := range []floor{mine, bare} {
+					if err := errors.Join(f.init(), f.put("one", bytes.NewReader(image))); err != nil {
+						b.Fatal(err)
+					}
+				}
+				store := imagestore.New(fsys, &imagestore.Options{NoSync: !place.sync})
+				for _, op := range operations(store, bare, image) {
+					b.Run(op.name, func(b *testing.B) { op.measure(b, mine, bare, size) })
+				}
+			})
+		}
+	}
+}
+
+func operations(store *imagestore.Store, bare floor, image []byte) []operation {
+	buf := make([]byte, len(image))
+	remove := func(f floor, id string) error {
+		if err := f.delete(id); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	create := func(f floor, id string) error {
+		f.sync = false
+		return f.put(id, bytes.NewReader(image))
+	}
+	fill := func(f floor, _ string) error {
+		if n, err := f.all(); err != nil || n >= listed {
+			return err
+		}
+		var errs []error
+		for i := range listed {
+			errs = append(errs, create(f, "listed-"+strconv.Itoa(i)))
+		}
+		return errors.Join(errs...)
+	}
+	put := func(id string) error {
+		_, err := store.Put(ctx, id, bytes.NewReader(image))
+		return err
+	}
+	barePut := func(id string) error { return bare.put(id, bytes.NewReader(image)) }
+	return []operation{
+		{"Get", true, nil, func(id string) error {
+			img, err := store.Get(ctx, id)
+			if err != nil {
+				return err
+			}
+			_, err = io.ReadFull(img, buf[:img.Size])
+			return errors.Join(err, img.Close())
+		}, func(id string) error {
+			_, err := bare.get(id, buf)
+			return err
+		}},
+		{"Stat", false, nil, func(id string) error {
+			_, err := store.Stat(ctx, id)
+			return err
+		}, bare.stat},
+		{"PutReplace", true, nil, put, barePut},
+		{"PutNew", true, remove, put, barePut},
+		{"Delete", false, create, func(id string) error { return store.Delete(ctx, id) }, bare.delete},
+		{"All", false, fill, func(string) error {
+			n := 0
+			for _, err := range store.All(ctx) {
+				if err != nil {
+					return err
+				}
+				n++
+			}
+			return enough(n)
+		}, func(string) error {
+			n, err := bare.all()
+			return errors.Join(err, enough(n))
+		}},
+	}
+}
+
+func enough(n int) error {
+	if n < listed {
+		return fmt.Errorf("only %d images are listed", n)
+	}
+	return nil
+}
+
+func (op operation) measure(b *testing.B, mine, bare floor, size int) {
+	const id = "one"
+	prepare := func(b *testing.B, f floor) {
+		if op.prepare == nil {
+			return
+		}
+		if err := op.prepare(f, id); err != nil {
+			b.Fatal(err)
+		}
+	}
+	alone := func(do func(string) error, f floor) func(*testing.B) {
+		return func(b *testing.B) {
+			if op.moves {
+				b.SetBytes(int64(size))
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if op.prepare != nil {
+					b.StopTimer()
+					prepare(b, f)
+					b.StartTimer()
+				}
+				if err := do(id); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	}
+	b.Run("store", alone(op.store, mine))
+	b.Run("floor", alone(op.floor, bare))
+	b.Run("both", func(b *testing.B) {
+		var store, floor []time.Duration
+		for b.Loop() {
+			prepare(b, mine)
+			store = append(store, timeOf(b, func() error { return op.store(id) }))
+			prepare(b, bare)
+			floor = append(floor, timeOf(b, func() error { return op.floor(id) }))
+		}
+		b.ReportMetric(middle(store)/middle(floor), "x-floor")
+		b.ReportMetric(0, "ns/op") // of both together, which means nothing
+	})
+	// What comes next may need the image.
+	if op.name == "Delete" {
+		prepare(b, mine)
+		prepare(b, bare)
+	}
+}
+
+func timeOf(b *testing.B, do func() error) time.Duration {
+	began := time.Now()
+	err := do()
+	took := time.Since(began)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return took
+}
+
+func middle(of []time.Duration) float64 {
+	slices.Sort(of)
+	return float64(of[len(of)/2])
+}
+
+// BenchmarkPuts measures durable uploads on disk that come 16 at a time, in
+// turn with as many of the floor's.
+func BenchmarkPuts(b *testing.B) {
+	const writers, each = 16, 8
+	for _, size := range []int{8 << 10, 1 << 20} {
+		b.Run(sizeName(size), func(b *testing.B) {
+			image := noise(size)
+			bare := floor{afero.NewOsFs(), b.TempDir(), true}
+			if err := bare.init(); err != nil {
+				b.Fatal(err)
+			}
+			store := imagestore.New(afero.NewBasePathFs(afero.NewOsFs(), b.TempDir()), nil)
+			batches := 0
+			// All images are new: a file that is replaced leaves an inode that
+			// ext4 passes over for minutes (see truncateAll).
+			batch := func(put func(id string) error) func() error {
+				return func() error {
+					batches++
+					batch := batches
+					var group sync.WaitGroup
+					errs := make([]error, writers)
+					for w := range writers {
+						group.Go(func() {
+							for n := range each {
+								id := fmt.Sprintf("batch-%d-%d-%d", batch, w, n)
+								errs[w] = errors.Join(errs[w], put(id))
+							}
+						})
+					}
+					group.Wait()
+					return errors.Join(errs...)
+				}
+			}
+			own := batch(func(id string) error {
+				_, err := store.Put(ctx, id, bytes.NewReader(image))
+				return err
+			})
+			floors := batch(func(id string) error { return bare.put(id, bytes.NewReader(image)) })
+			var owns, others []time.Duration
+			for b.Loop() {
+				owns = append(owns, timeOf(b, own))
+				others = append(others, timeOf(b, floors))
+			}
+			b.ReportMetric(middle(owns)/middle(others), "x-floor")
+			b.ReportMetric(middle(owns)/writers/each/1e3, "µs/put")
+			b.ReportMetric(0, "ns/op") // of both together, which means nothing
+		})
+	}
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ba692904/imagestore"
+	"github.com/spf13/afero"
+)
+
+var ctx = context.Background()
+
+// BenchmarkHandler measures answers over a connection that stays open, and both
+// ends of it: the handler's, and, each in turn after one of the handler's, those
+// of others, for which it says how many times as long the handler takes.
+func BenchmarkHandler(b *testing.B) {
+	for _, size := range []int{8 << 10, 64 << 10, 1 << 20} {
+		b.Run("GET "+sizeName(size), func(b *testing.B) {
+			dir := imageDir(b, size)
+			own := connect(b, storeHandler(dir), "/images/one", "")
+			fileServer := connect(b, http.FileServer(http.Dir(dir)), "/one/image.png", "")
+			fromMemory, err := memoryHandler(dir)
+			if err != nil {
+				b.Fatal(err)
+			}
+			memory := connect(b, fromMemory, "/one/image.png", "")
+			b.Run("imagestore", func(b *testing.B) { own.measure(b, size) })
+			b.Run("FileServer", func(b *testing.B) { fileServer.measure(b, size) })
+			b.Run("memory", func(b *testing.B) { memory.measure(b, size) })
+			b.Run("both/FileServer", func(b *testing.B) { compare(b, own, fileServer, "x-FileServer") })
+			b.Run("both/memory", func(b *testing.B) { compare(b, own, memory, "x-memory") })
+		})
+	}
+	b.Run("304", func(b *testing.B) {
+		dir := imageDir(b, 8<<10)
+		info, err := imagestore.New(afero.NewBasePathFs(afero.NewOsFs(), dir), nil).Stat(ctx, "one")
+		if err != nil {
+			b.Fatal(err)
+		}
+		condition := "If-None-Match: " + info.ETag
+		own := connect(b, storeHandler(dir), "/images/one", condition)
+		floor := connect(b, http.HandlerFunc(notModified), "/", condition)
+		b.Run("imagestore", func(b *testing.B) { own.measure(b, 0) })
+		b.Run("floor", func(b *testing.B) { floor.measure(b, 0) })
+		b.Run("both", func(b *testing.B) { compare(b, own, floor, "x-floor") })
+	})
+}
+
+func imageDir(b *testing.B, size int) string {
+	dir := b.TempDir()
+	name := filepath.Join(dir, "one", "image.png")
+	if err := os.Mkdir(filepath.Dir(name), 0o777); err != nil {
+		b.Fatal(err)
+	}
+	if err := os.WriteFile(name, noise(size), 0o666); err != nil {
+		b.Fatal(err)
+	}
+	return dir
+}
+
+func storeHandler(dir string) http.Handler {
+	return imagestore.NewHandler(imagestore.New(afero.NewBasePathFs(afero.NewOsFs(), dir), nil), nil)
+}
+
+// A client asks one server the same thing again and again. It is bare, so that
+// what it costs itself does not hide what the server costs.
+type client struct {
+	conn    net.Conn
+	request []byte
+	answer  []byte // room for all of it, header and body
+}
+
+func connect(b *testing.B, h http.Handler, path, header string) *client {
+	srv := httptest.NewServer(h)
+	b.Cleanup(srv.Close)
+	addr := srv.Listener.Addr().String()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { conn.Close() })
+	c := &client{conn: conn, request: getRequest(addr, path, header)(0)[0]}
+
+	// The first answer tells how long all of them are.
+	if _, err := conn.Write(c.request); err != nil {
+		b.Fatal(err)
+	}
+	count := &counter{r: conn}
+	all := bufio.NewReader(count)
+	resp, err := http.ReadResponse(all, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		b.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK && (header == "" || resp.StatusCode != http.StatusNotModified) {
+		b.Fatalf("%s answers %s", path, resp.Status)
+	}
+	c.answer = make([]byte, count.n)
+	return c
+}
+
+type counter struct {
+	r io.Reader
+	n int
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += n
+	return n, err
+}
+
+func (c *client) do() error {
+	if _, err := c.conn.Write(c.request); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(c.conn, c.answer)
+	return err
+}
+
+func (c *client) measure(b *testing.B, size int) {
+	if size > 0 {
+		b.SetBytes(int64(size))
+	}
+	b.ReportAllocs() // the server's, for the client has none
+	for b.Loop() {
+		if err := c.do(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func compare(b *testing.B, own, other *client, metric string) {
+	var owns, others []time.Duration
+	for b.Loop() {
+		owns = append(owns, timeOf(b, own.do))
+		others = append(others, timeOf(b, other.do))
+	}
+	b.ReportMetric(middle(owns)/middle(others), metric)
+	b.ReportMetric(0, "ns/op") // of both together, which means nothing
+}

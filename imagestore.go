@@ -118,9 +118,9 @@ func New(fsys afero.Fs, opts *Options) *Store {
 // The bytes are proven while they are read and nothing is written for an image
 // that fails within its first 64 KiB. Errors: [ErrInvalidID], [ErrBadRequest],
 // [ErrNotPNG], [ErrBroken], [ErrTooLarge], [ErrPrecondition], [ErrReadOnly],
-// [ErrNoSpace], ctx's, r's and the filesystem's. One case is special: when everything but the
-// last step, syncing a directory, went well, the error says so, the new image
-// is what readers see, and a power cut may bring back the old one.
+// [ErrNoSpace], ctx's, r's and the filesystem's. One case is special: when
+// everything but the last step, syncing a directory, went well, the error says
+// so, the new image is what readers see, and a power cut may bring back the old.
 func (s *Store) Put(ctx context.Context, id string, r io.Reader, conds ...Precondition) (info Info, err error) {
 	defer wrap("put", id, &err)
 	info, _, err = s.put(ctx, id, r, conds)

@@ -62,12 +62,12 @@ type Options struct {
 // A Store keeps images on a filesystem. All its methods may be called
 // concurrently; what they return matches the errors of this package.
 type Store struct {
-	fs     afero.Fs
-	opts   Options
-	locks  locks
-	newest atomic.Int64 // the latest version given out, in ns since 1970
-	// deleted is the latest version deleted. It matters where the filesystem's
-	// times are so coarse that an image put right after could get the same.
+	fs    afero.Fs
+	opts  Options
+	locks locks
+	// deleted is the latest version deleted, in ns since 1970: one that is put
+	// afterwards must be later, also where the filesystem's times are coarse or
+	// the clock has been set back.
 	deleted atomic.Int64
 }
 
@@ -269,7 +269,8 @@ func (u *upload) seal(after int64) (version int64, err error) {
 func (u *upload) stamp(after int64) (version int64, err error) {
 	// Two seconds are the coarsest step that a filesystem is known to have.
 	for _, step := range [...]time.Duration{0, 2 * time.Second} {
-		t := time.Unix(0, u.s.nextVersion(after)).Add(step)
+		// The clock may stand still or have been set back.
+		t := time.Unix(0, max(time.Now().UnixNano(), after+1)).Add(step)
 		if err := u.s.fs.Chtimes(u.name, t, t); err != nil && !isUnsupported(err) {
 			return 0, err
 		}
@@ -282,18 +283,6 @@ func (u *upload) stamp(after int64) (version int64, err error) {
 		}
 	}
 	return 0, fmt.Errorf("the filesystem keeps no modification time later than %v", time.Unix(0, after).UTC())
-}
-
-// nextVersion returns the time in ns since 1970, or a little later where the
-// clock stands still or has been set back.
-func (s *Store) nextVersion(after int64) int64 {
-	for {
-		last := s.newest.Load()
-		next := max(time.Now().UnixNano(), last+1, after+1)
-		if s.newest.CompareAndSwap(last, next) {
-			return next
-		}
-	}
 }
 
 // raise makes a at least v.

@@ -436,6 +436,33 @@ func TestConcurrentOlder(t *testing.T) {
 	}
 }
 
+// TestConcurrentNewer has another process put an image when Delete has just
+// removed the one before.
+func TestConcurrentNewer(t *testing.T) {
+	base := onDisk(t)
+	fsys := faultfs.New(base)
+	s := imagestore.New(fsys, nil)
+	b := noise(t, 3, 1)
+	put(t, s, "a", b)
+	removed := false
+	fsys.FailIf(func(op faultfs.Op) error {
+		if op.Name == "remove" && op.Path == "a/image.png" {
+			removed = true
+		}
+		if op.Name == "stat" && op.Path == "a/image.png" && removed {
+			removed = false // once
+			later := time.Now().Add(time.Second)
+			must(t, afero.WriteFile(base, "a/image.png", b, 0o666))
+			must(t, base.Chtimes("a/image.png", later, later))
+		}
+		return nil
+	})
+	must(t, s.Delete(t.Context(), "a"))
+	if _, err := base.Stat("a/image.png"); err != nil {
+		t.Errorf("the other process's image: %v", err)
+	}
+}
+
 // TestConcurrentOlderDeleted has the other process delete its older image too.
 func TestConcurrentOlderDeleted(t *testing.T) {
 	base := onDisk(t)

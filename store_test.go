@@ -444,13 +444,12 @@ func TestConcurrentNewer(t *testing.T) {
 	s := imagestore.New(fsys, nil)
 	b := noise(t, 3, 1)
 	put(t, s, "a", b)
-	removed := false
+	removes := 0
 	fsys.FailIf(func(op faultfs.Op) error {
 		if op.Name == "remove" && op.Path == "a/image.png" {
-			removed = true
+			removes++
 		}
-		if op.Name == "stat" && op.Path == "a/image.png" && removed {
-			removed = false // once
+		if op.Name == "stat" && op.Path == "a/image.png" && removes == 1 {
 			later := time.Now().Add(time.Second)
 			must(t, afero.WriteFile(base, "a/image.png", b, 0o666))
 			must(t, base.Chtimes("a/image.png", later, later))

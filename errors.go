@@ -22,6 +22,8 @@ var (
 	ErrReadOnly     = errors.New("the store cannot be changed") // the filesystem refuses every change
 	ErrNoSpace      = errors.New("no space left in the store")  // the filesystem or a quota is full
 	ErrBusy         = errors.New("too many uploads at once")    // try again a little later
+	ErrUnavailable  = errors.New("the storage is unavailable")  // an ObjectFs is out of reach: try again a little later
+	ErrUnsupported  = errors.New("not supported here")          // the filesystem cannot do this safely
 	ErrInternal     = errors.New("the store failed internally") // only from a client: the server's log has the cause
 )
 
@@ -56,6 +58,8 @@ var answers = []answer{
 	{errRange, http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable"},
 	{ErrBroken, http.StatusUnprocessableEntity, "broken_png"},
 	{ErrBusy, http.StatusServiceUnavailable, "busy"},
+	{ErrUnavailable, http.StatusServiceUnavailable, "unavailable"},
+	{ErrUnsupported, http.StatusNotImplemented, "unsupported"},
 	{ErrNoSpace, http.StatusInsufficientStorage, "no_space"},
 	{ErrInternal, http.StatusInternalServerError, "internal"},
 }

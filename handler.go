@@ -276,7 +276,6 @@ func (h *handler) upload(w *response, r *http.Request, id string) error {
 	case h.uploads <- struct{}{}:
 		defer func() { <-h.uploads }()
 	default:
-		w.Header().Set("Retry-After", "1")
 		return &fault{kind: ErrBusy, detail: fmt.Sprintf("%d are under way", cap(h.uploads))}
 	}
 	conds, err := preconditions(r.Header)
@@ -347,6 +346,9 @@ func (h *handler) fail(w *response, r *http.Request, err error) {
 	h.log(r, err)
 	drain(w, r, h.store.opts.MaxBytes)
 	answer, detail := answerTo(err)
+	if answer.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
 	w.extend()
 	problem.Write(w.ResponseWriter, answer.status, answer.code, detail)
 }

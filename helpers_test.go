@@ -14,6 +14,7 @@ import (
 
 	"github.com/ba692904/imagestore"
 	"github.com/ba692904/imagestore/client"
+	"github.com/ba692904/imagestore/internal/memobject"
 	"github.com/spf13/afero"
 )
 
@@ -34,11 +35,13 @@ func noise(tb testing.TB, side int, seed uint64) []byte {
 	return b.Bytes()
 }
 
-// filesystems are those that everything must work on.
-var filesystems = []struct {
+type filesystem struct {
 	name string
 	new  func(tb testing.TB) afero.Fs
-}{
+}
+
+// filesystems are those that everything must work on.
+var filesystems = []filesystem{
 	{"OsFs", onDisk},
 	{"MemMapFs", func(testing.TB) afero.Fs { return afero.NewMemMapFs() }},
 	{"BasePathFs over MemMapFs", func(testing.TB) afero.Fs { return afero.NewBasePathFs(afero.NewMemMapFs(), "/srv/images") }},
@@ -47,6 +50,8 @@ var filesystems = []struct {
 		return afero.NewCopyOnWriteFs(afero.NewReadOnlyFs(onDisk(tb)), onDisk(tb))
 	}},
 }
+
+var objectStore = filesystem{"ObjectFs", func(testing.TB) afero.Fs { return memobject.New() }}
 
 func onDisk(tb testing.TB) afero.Fs { return afero.NewBasePathFs(afero.NewOsFs(), tb.TempDir()) }
 

@@ -62,9 +62,10 @@ type Options struct {
 // A Store keeps images on a filesystem. All its methods may be called
 // concurrently; what they return matches the errors of this package.
 type Store struct {
-	fs    afero.Fs
-	opts  Options
-	locks locks
+	fs      afero.Fs
+	objects ObjectFs // the same, if it is one
+	opts    Options
+	locks   locks
 	// deleted is the latest version deleted, in ns since 1970: one that is put
 	// afterwards must be later, also where the filesystem's times are coarse or
 	// the clock has been set back.
@@ -98,6 +99,7 @@ type Image struct {
 // directory; a [afero.MemMapFs] must belong to one Store.
 func New(fsys afero.Fs, opts *Options) *Store {
 	s := &Store{fs: fsys}
+	s.objects, _ = fsys.(ObjectFs)
 	if opts != nil {
 		s.opts = *opts
 	}
@@ -133,16 +135,20 @@ func (s *Store) put(ctx context.Context, id string, r io.Reader, conds []Precond
 	if err := CheckID(id); err != nil {
 		return Info{}, false, err
 	}
+	var early Info
 	if len(conds) > 0 { // not decided here, but worth knowing before the body is read
-		if _, _, err := s.current(id, conds); err != nil {
+		if early, _, err = s.current(id, conds); err != nil {
 			return Info{}, false, err
 		}
 	}
 
-	up := &upload{s: s}
+	up := &upload{s: s, fs: s.fs}
 	defer up.discard()
 	if err := up.receive(ctx, r); err != nil {
 		return Info{}, false, err
+	}
+	if s.objects != nil {
+		return s.putObject(ctx, id, up, early.ETag, conds)
 	}
 
 	unlock, err := s.locks.lock(ctx, id)
@@ -174,9 +180,11 @@ func (s *Store) put(ctx context.Context, id string, r io.Reader, conds []Precond
 	return newInfo(id, up.size, version), old.ETag != "", nil
 }
 
-// An upload is a file in the staging directory.
+// An upload is a file in the staging directory, or a temporary one of the
+// operating system if the store is on an ObjectFs.
 type upload struct {
 	s         *Store
+	fs        afero.Fs // that it is on
 	name      string
 	f         afero.File // nil before the first byte is written and after seal
 	size      int64
@@ -220,13 +228,16 @@ func (s *Store) prove(r io.Reader) *pngproof.Reader {
 // create opens a new file under a name that nobody else can have: MemMapFs
 // does not keep the promise of O_EXCL.
 func (u *upload) create() (err error) {
+	if u.s.objects != nil {
+		return u.createTemp()
+	}
 	u.name = path.Join(stagingDir, rand.Text())
 	open := func() (afero.File, error) {
-		return u.s.fs.OpenFile(u.name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+		return u.fs.OpenFile(u.name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	}
 	u.f, err = open()
 	if isNotExist(err) {
-		if err := u.s.fs.MkdirAll(stagingDir, 0o777); err != nil {
+		if err := u.fs.MkdirAll(stagingDir, 0o777); err != nil {
 			return err
 		}
 		u.f, err = open()
@@ -250,7 +261,7 @@ func (u *upload) seal(after int64) (version int64, err error) {
 	if err := f.Close(); err != nil {
 		return 0, err
 	}
-	fi, err := u.s.fs.Stat(u.name)
+	fi, err := u.fs.Stat(u.name)
 	if err != nil {
 		return 0, err
 	}
@@ -259,7 +270,7 @@ func (u *upload) seal(after int64) (version int64, err error) {
 	}
 	if fi.ModTime().UnixNano() != version { // MemMapFs counts closing as a change
 		t := time.Unix(0, version)
-		return version, u.s.fs.Chtimes(u.name, t, t)
+		return version, u.fs.Chtimes(u.name, t, t)
 	}
 	return version, nil
 }
@@ -271,10 +282,10 @@ func (u *upload) stamp(after int64) (version int64, err error) {
 	for _, step := range [...]time.Duration{0, 2 * time.Second} {
 		// The clock may stand still or have been set back.
 		t := time.Unix(0, max(time.Now().UnixNano(), after+1)).Add(step)
-		if err := u.s.fs.Chtimes(u.name, t, t); err != nil && !isUnsupported(err) {
+		if err := u.fs.Chtimes(u.name, t, t); err != nil && !isUnsupported(err) {
 			return 0, err
 		}
-		fi, err := u.s.fs.Stat(u.name)
+		fi, err := u.fs.Stat(u.name)
 		if err != nil {
 			return 0, err
 		}
@@ -297,7 +308,7 @@ func (u *upload) discard() {
 		u.f.Close()
 	}
 	if u.name != "" && !u.published {
-		u.s.fs.Remove(u.name)
+		u.fs.Remove(u.name)
 	}
 }
 
@@ -372,7 +383,7 @@ func (s *Store) Get(ctx context.Context, id string) (img *Image, err error) {
 		f.Close()
 		return nil, err
 	}
-	return &Image{newInfo(id, fi.Size(), fi.ModTime().UnixNano()), f}, nil
+	return &Image{s.infoOf(id, fi), f}, nil
 }
 
 // Stat describes the image without opening it. Errors are those of Get.
@@ -417,6 +428,9 @@ func (s *Store) Delete(ctx context.Context, id string, conds ...Precondition) (e
 	defer wrap("delete", id, &err)
 	if err := CheckID(id); err != nil {
 		return err
+	}
+	if s.objects != nil {
+		return s.deleteObject(ctx, id, conds)
 	}
 	unlock, err := s.locks.lock(ctx, id)
 	if err != nil {
@@ -497,6 +511,9 @@ func (s *Store) isEmpty(dir string) (bool, error) {
 // exactly once. An error about one image comes with an Info that has its ID, and
 // the iteration goes on if the caller wants; any other error ends it.
 func (s *Store) All(ctx context.Context) iter.Seq2[Info, error] {
+	if s.objects != nil {
+		return s.allObjects(ctx, "")
+	}
 	return func(yield func(Info, error) bool) {
 		for id, err := range s.ids(ctx) {
 			info := Info{ID: id}
@@ -520,6 +537,9 @@ func (s *Store) All(ctx context.Context) iter.Seq2[Info, error] {
 // page returns the first limit images after an id, in the order of ids, and
 // whether there are more. It looks at all names and keeps at most 2 × limit.
 func (s *Store) page(ctx context.Context, after string, limit int) (page []Info, more bool, err error) {
+	if s.objects != nil {
+		return s.pageObjects(ctx, after, limit)
+	}
 	defer wrap("list", "", &err)
 	names := make([]string, 0, 2*limit+2)
 	for rest := true; rest; after = names[len(names)-1] {
@@ -570,6 +590,9 @@ func (s *Store) page(ctx context.Context, after string, limit int) (page []Info,
 // still; an upload that is swept away fails and harms nothing.
 func (s *Store) Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error) {
 	defer wrap("sweep", "", &err)
+	if s.objects != nil {
+		return 0, nil // nothing is ever staged there
+	}
 	before := time.Now().Add(-olderThan)
 	remove := func(name string) error {
 		fi, err := s.fs.Stat(name)
@@ -687,8 +710,7 @@ func (s *Store) stat(id string) (Info, int64, error) {
 	if !fi.Mode().IsRegular() {
 		return Info{}, 0, ErrNotFound
 	}
-	version := fi.ModTime().UnixNano()
-	return newInfo(id, fi.Size(), version), version, nil
+	return s.infoOf(id, fi), fi.ModTime().UnixNano(), nil
 }
 
 // current is stat for a change that depends on what is stored. No image is as
@@ -729,6 +751,14 @@ func newInfo(id string, size, version int64) Info {
 		ModTime: time.Unix(0, version).UTC().Truncate(time.Second),
 		ETag:    `"` + strconv.FormatInt(version, 36) + "-" + strconv.FormatInt(size, 36) + `"`,
 	}
+}
+
+// infoOf describes the image in a file.
+func (s *Store) infoOf(id string, fi os.FileInfo) Info {
+	if s.objects != nil {
+		return objectInfo(id, fi)
+	}
+	return newInfo(id, fi.Size(), fi.ModTime().UnixNano())
 }
 
 func notFound(err error) error {

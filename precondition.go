@@ -25,6 +25,11 @@ func IfMatch(etag string) Precondition { return Precondition{"If-Match", etag} }
 // strings empty for the zero value.
 func (p Precondition) Header() (name, value string) { return p.header, p.value }
 
+// conditional says whether there is a condition among these.
+func conditional(conds []Precondition) bool {
+	return slices.ContainsFunc(conds, func(p Precondition) bool { return p.header != "" })
+}
+
 // check returns nil if the image with this ETag, "" if there is none, is as
 // the preconditions demand.
 func check(conds []Precondition, etag string) error {

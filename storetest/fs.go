@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ba692904/imagestore"
 	"github.com/spf13/afero"
 )
 
@@ -28,6 +29,8 @@ import (
 // or change when a file is closed, a FileInfo that changes later, names that do
 // not tell upper from lower case, and Sync of a directory that is not supported.
 //
+// Of an imagestore.ObjectFs they look at what that promises instead.
+//
 // The subtests of "store" look at the promises themselves, one by one. If one
 // fails, look first at what "filesystem" found.
 //
@@ -35,6 +38,15 @@ import (
 // survive a power cut is for the author of the filesystem to know.
 func TestFs(t *testing.T, newFs func(t *testing.T) afero.Fs) {
 	t.Run("filesystem", func(t *testing.T) {
+		if isObjects(newFs(t)) {
+			for _, probe := range objectProbes {
+				t.Run(probe.name, func(t *testing.T) {
+					objects := newFs(t).(imagestore.ObjectFs)
+					guarded(t, func() { probe.run(t, objects) })
+				})
+			}
+			return
+		}
 		for _, probe := range probes {
 			t.Run(probe.name, func(t *testing.T) {
 				fsys := newFs(t)
@@ -505,6 +517,12 @@ func probeListBatches(t *testing.T, fsys afero.Fs) {
 func probeSeek(t *testing.T, fsys afero.Fs) {
 	want := append(text('a', 100_000), text('b', 100_000)...)
 	writeFile(t, fsys, "file", want)
+	seek(t, fsys, want)
+}
+
+// seek reads a file from all sorts of places.
+func seek(t *testing.T, fsys afero.Fs, want []byte) {
+	t.Helper()
 	f, err := fsys.Open("file")
 	if err != nil {
 		t.Fatalf("Open fails: %v", err)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ba692904/imagestore/internal/memobject"
 	"github.com/ba692904/imagestore/storetest"
 	"github.com/spf13/afero"
 )
@@ -25,6 +26,7 @@ func TestFilesystems(t *testing.T) {
 		"OsFs":                    onDisk,
 		"CopyOnWriteFs in memory": func(t *testing.T) afero.Fs { return afero.NewCopyOnWriteFs(onDisk(t), inMemory(t)) },
 		"CopyOnWriteFs on disk":   func(t *testing.T) afero.Fs { return afero.NewCopyOnWriteFs(onDisk(t), onDisk(t)) },
+		"ObjectFs":                func(*testing.T) afero.Fs { return memobject.New() },
 		"times in steps of 1s":    func(t *testing.T) afero.Fs { return steps{onDisk(t), time.Second, false} },
 		"times in steps of 2s":    func(t *testing.T) afero.Fs { return steps{onDisk(t), 2 * time.Second, false} },
 	} {

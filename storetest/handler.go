@@ -526,7 +526,13 @@ func (s *site) testReplaceOnly(t *testing.T) {
 	}
 	s.unchanged(t, id, b)
 	s.send(t, "PUT", "/images/"+id, bytes.NewReader(b), "If-Match", "no quotes").wantProblem(t, http.StatusBadRequest, "bad_request", "quotes")
-	s.send(t, "DELETE", "/images/"+id, nil, "If-Match", second).want(t, http.StatusNoContent, "does a proxy change ETags?")
+	deleted := s.send(t, "DELETE", "/images/"+id, nil, "If-Match", second)
+	if deleted.StatusCode == http.StatusNotImplemented {
+		deleted.wantProblem(t, http.StatusNotImplemented, "unsupported", "condition")
+		quirk(t, "the store is on an object store, which cannot delete under a condition")
+		return
+	}
+	deleted.want(t, http.StatusNoContent, "does a proxy change ETags?")
 }
 
 func (s *site) testOneWinner(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/ba692904/imagestore"
 	"github.com/spf13/afero"
@@ -54,7 +55,8 @@ func put(t *testing.T, s *imagestore.Store, id string, b []byte, conds ...images
 	return info
 }
 
-// wantImage checks what is stored, by every way of asking.
+// wantImage checks what is stored, by every way of asking, if b is not nil its
+// bytes too.
 func wantImage(t *testing.T, s *imagestore.Store, want imagestore.Info, b []byte) {
 	t.Helper()
 	img, err := s.Get(t.Context(), want.ID)
@@ -63,7 +65,7 @@ func wantImage(t *testing.T, s *imagestore.Store, want imagestore.Info, b []byte
 	}
 	defer img.Close()
 	got, err := io.ReadAll(img)
-	if err != nil || !bytes.Equal(got, b) {
+	if err != nil || b != nil && !bytes.Equal(got, b) {
 		t.Fatalf("Get gives %d bytes, %v, which are not the %d that were put", len(got), err, len(b))
 	}
 	if img.Info != want {
@@ -153,7 +155,11 @@ func testDelete(t *testing.T, fsys afero.Fs) {
 func testDeleteForeign(t *testing.T, fsys afero.Fs) {
 	s := imagestore.New(fsys, nil)
 	put(t, s, "a", picture(t, 10, 1))
-	writeFile(t, fsys, "a/notes.txt", []byte("mine"))
+	if objects, ok := fsys.(imagestore.ObjectFs); ok {
+		putObject(t, objects, "a/notes.txt", []byte("mine"), imagestore.Precondition{})
+	} else {
+		writeFile(t, fsys, "a/notes.txt", []byte("mine"))
+	}
 	if err := s.Delete(t.Context(), "a"); err != nil {
 		t.Fatalf("Delete fails: %v", err)
 	}
@@ -234,7 +240,7 @@ func testNotFound(t *testing.T, fsys afero.Fs) {
 func testIfAbsent(t *testing.T, fsys afero.Fs) {
 	s := imagestore.New(fsys, nil)
 	for round := range 5 {
-		oneWinner(t, s, fmt.Sprint("id", round), imagestore.IfAbsent())
+		oneWinner(t, s, fmt.Sprint("id", round), round, imagestore.IfAbsent())
 	}
 }
 
@@ -242,24 +248,30 @@ func testIfMatch(t *testing.T, fsys afero.Fs) {
 	s := imagestore.New(fsys, nil)
 	info := put(t, s, "a", picture(t, 3, 100))
 	old := info.ETag
-	for range 5 {
-		info = oneWinner(t, s, "a", imagestore.IfMatch(info.ETag))
+	for round := range 5 {
+		info = oneWinner(t, s, "a", round, imagestore.IfMatch(info.ETag))
 	}
 	wantError(t, s.Delete(t.Context(), "a", imagestore.IfMatch(old)), imagestore.ErrPrecondition, "Delete of an old version")
+	if isObjects(fsys) {
+		wantError(t, s.Delete(t.Context(), "a", imagestore.IfMatch(info.ETag)), imagestore.ErrUnsupported, "Delete under a condition")
+		wantImage(t, s, info, nil)
+		return
+	}
 	if err := s.Delete(t.Context(), "a", imagestore.IfMatch(info.ETag)); err != nil {
 		t.Errorf("Delete of the version that is stored fails: %v", err)
 	}
 }
 
-// oneWinner has several write at once on a condition that holds for one.
-func oneWinner(t *testing.T, s *imagestore.Store, id string, cond imagestore.Precondition) imagestore.Info {
+// oneWinner has several write at once on a condition that holds for one. All
+// write something else, in other rounds too.
+func oneWinner(t *testing.T, s *imagestore.Store, id string, round int, cond imagestore.Precondition) imagestore.Info {
 	t.Helper()
 	const writers = 8
 	var infos [writers]imagestore.Info
 	var errs [writers]error
 	var wg sync.WaitGroup
 	for i := range writers {
-		b := picture(t, 3, uint64(i))
+		b := picture(t, 3, uint64(round*writers+i))
 		wg.Go(func() { infos[i], errs[i] = s.Put(t.Context(), id, bytes.NewReader(b), cond) })
 	}
 	wg.Wait()
@@ -276,7 +288,7 @@ func oneWinner(t *testing.T, s *imagestore.Store, id string, cond imagestore.Pre
 	if winner < 0 {
 		t.Fatal("no writer has won")
 	}
-	wantImage(t, s, infos[winner], picture(t, 3, uint64(winner)))
+	wantImage(t, s, infos[winner], picture(t, 3, uint64(round*writers+winner)))
 	return infos[winner]
 }
 
@@ -292,6 +304,10 @@ func testETags(t *testing.T, fsys afero.Fs, remove bool) {
 	seen := make(map[string]bool)
 	for i := range 10 {
 		info := put(t, s, "a", b)
+		if seen[info.ETag] && isObjects(fsys) {
+			quirk(t, "ETags tell contents apart, not versions: the same bytes have the same again")
+			return
+		}
 		if seen[info.ETag] {
 			t.Fatalf("version %d has an ETag that an earlier one had: IfMatch would take the one for the other", i)
 		}
@@ -400,6 +416,14 @@ func testAll(t *testing.T, fsys afero.Fs) {
 			t.Errorf("All lists %s twice", info.ID)
 		}
 		got[info.ID] = info
+	}
+	if isObjects(fsys) { // a list may tell another time than the image itself
+		for _, infos := range []map[string]imagestore.Info{got, want} {
+			for id, info := range infos {
+				info.ModTime = time.Time{}
+				infos[id] = info
+			}
+		}
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("All lists %q, not %q", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))

@@ -80,8 +80,8 @@ type handler struct {
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Header().Set("Content-Security-Policy", contentSecurityPolicy)
+	w.Header()["X-Content-Type-Options"] = nosniff
+	w.Header()["Content-Security-Policy"] = inert
 	out := &response{ResponseWriter: w, timeout: h.opts.Timeout}
 	if r.ContentLength != 0 {
 		out.awaitRead() // also for bodies that nobody wants, which net/http reads to the end
@@ -139,21 +139,47 @@ func (h *handler) other(w *response, r *http.Request, allow string) error {
 }
 
 func (h *handler) get(w *response, r *http.Request, id string) error {
-	img, err := h.store.Get(r.Context(), id)
+	in := r.Header
+	img := new(Image)
+	var err error
+	if r.Method == http.MethodHead || in["If-None-Match"] != nil { // perhaps none of the bytes are needed
+		img.Info, err = h.store.Stat(r.Context(), id)
+		if err == nil && isNotModified(in, img.ETag) {
+			w.Header()["Etag"] = []string{img.ETag}
+			w.Header()["Cache-Control"] = noCache
+			w.WriteHeader(http.StatusNotModified)
+			return nil
+		}
+		img.ReadSeekCloser = new(inMemory)
+	}
+	if err == nil && r.Method == http.MethodGet {
+		img, err = h.store.Get(r.Context(), id)
+	}
 	if err != nil {
 		return err
 	}
 	defer img.Close()
 	header := w.Header()
-	header.Set("Content-Type", "image/png")
-	header.Set("ETag", img.ETag)
-	if img.ModTime.Unix() == 0 { // for ServeContent, no time at all
-		header.Set("Last-Modified", img.ModTime.Format(http.TimeFormat))
+	mem, isInMemory := img.ReadSeekCloser.(*inMemory)
+	if isInMemory && mem.image != nil {
+		mem.image.set(header)
+	} else {
+		newImageHeader(img.Info).set(header)
 	}
-	header.Set("Cache-Control", "no-cache") // ids can be replaced
-	header.Set("Content-Disposition", `inline; filename="`+id+`.png"`)
 	content := &servedImage{Image: img}
-	http.ServeContent(w, forServeContent(r), "", img.ModTime, content)
+	switch {
+	case in["If-Match"] != nil || in["If-None-Match"] != nil || in["If-Modified-Since"] != nil || in["If-Unmodified-Since"] != nil || in["Range"] != nil:
+		delete(header, "Content-Length") // it may be another one
+		http.ServeContent(w, forServeContent(r), "", img.ModTime, content)
+	case r.Method == http.MethodHead:
+		w.WriteHeader(http.StatusOK)
+	case isInMemory:
+		w.WriteHeader(http.StatusOK)
+		_, w.err = w.ResponseWriter.Write(mem.image.data)
+	default:
+		w.WriteHeader(http.StatusOK)
+		w.ReadFrom(&io.LimitedReader{R: img.ReadSeekCloser, N: img.Size})
+	}
 	if w.err != nil {
 		// The headers are gone: all that is left is to break the connection,
 		// so that nobody takes a part for the whole.
@@ -167,7 +193,7 @@ func (h *handler) get(w *response, r *http.Request, id string) error {
 	if w.refused == 0 {
 		return nil
 	}
-	for _, name := range []string{"ETag", "Last-Modified", "Content-Disposition"} {
+	for _, name := range []string{"ETag", "Last-Modified", "Content-Disposition", "Accept-Ranges"} {
 		header.Del(name) // they are the image's
 	}
 	switch {
@@ -179,6 +205,44 @@ func (h *handler) get(w *response, r *http.Request, id string) error {
 		return &fault{kind: errRange, detail: fmt.Sprintf("the image has %d bytes", img.Size)}
 	}
 	return fmt.Errorf("http.ServeContent answers %d", w.refused)
+}
+
+// isNotModified says whether 304 is the answer to a request with this header,
+// and no other field of it matters.
+func isNotModified(header http.Header, etag string) bool {
+	if header["If-None-Match"] == nil || header["If-Match"] != nil || header["If-Unmodified-Since"] != nil {
+		return false
+	}
+	found, err := listHas(strings.Join(header["If-None-Match"], ", "), etag, false)
+	return found && err == nil
+}
+
+// Values that never change are not made anew for every answer. Their capacity
+// is their length, so that nobody can add to them.
+var (
+	nosniff      = []string{"nosniff"}
+	inert        = []string{contentSecurityPolicy}
+	noCache      = []string{"no-cache"} // ids can be replaced
+	imageType    = []string{"image/png"}
+	acceptRanges = []string{"bytes"}
+)
+
+// An imageHeader has those header fields that tell one image from others.
+type imageHeader struct{ etag, modified, length, disposition []string }
+
+func newImageHeader(info Info) imageHeader {
+	v := [...]string{info.ETag, info.ModTime.Format(http.TimeFormat), strconv.FormatInt(info.Size, 10), `inline; filename="` + info.ID + `.png"`}
+	return imageHeader{v[0:1:1], v[1:2:2], v[2:3:3], v[3:4:4]}
+}
+
+func (h imageHeader) set(header http.Header) {
+	header["Content-Type"] = imageType
+	header["Content-Length"] = h.length
+	header["Etag"] = h.etag
+	header["Last-Modified"] = h.modified
+	header["Accept-Ranges"] = acceptRanges
+	header["Cache-Control"] = noCache
+	header["Content-Disposition"] = h.disposition
 }
 
 // A servedImage spares http.ServeContent the way to the end and back, by which

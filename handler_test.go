@@ -70,11 +70,11 @@ func TestEveryError(t *testing.T) {
 		put(t, store(t, fsys), "a", good)
 		return afero.NewReadOnlyFs(fsys)
 	}
-	failing := func(op string, err error) func(t *testing.T) afero.Fs {
+	failing := func(ops string, err error) func(t *testing.T) afero.Fs {
 		return func(t *testing.T) afero.Fs {
 			fsys := faultfs.New(onDisk(t))
 			fsys.FailIf(func(o faultfs.Op) error {
-				if o.Name == op {
+				if slices.Contains(strings.Fields(ops), o.Name) {
 					return err
 				}
 				return nil
@@ -149,7 +149,7 @@ func TestEveryError(t *testing.T) {
 		{name: "disk full", fs: failing("file.write", syscall.ENOSPC), method: "PUT", path: "/images/a", body: good, status: 507, code: "no_space", kind: imagestore.ErrNoSpace, client: replace},
 		{name: "over quota", fs: failing("file.sync", syscall.EDQUOT), method: "PUT", path: "/images/a", body: good, status: 507, code: "no_space", kind: imagestore.ErrNoSpace, client: replace},
 		{name: "disk broken", fs: failing("rename", syscall.EIO), method: "PUT", path: "/images/a", body: good, status: 500, code: "internal", kind: imagestore.ErrInternal, client: replace},
-		{name: "disk unreadable", fs: failing("open", syscall.EIO), method: "GET", path: "/images/a", status: 500, code: "internal",
+		{name: "disk unreadable", fs: failing("open stat", syscall.EIO), method: "GET", path: "/images/a", status: 500, code: "internal",
 			kind: imagestore.ErrInternal, client: func(t *testing.T, c images) error { _, err := c.Get(t.Context(), "a"); return err }},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -63,6 +63,9 @@ func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 // isDevice says whether Windows opens a device instead of a file of this name,
 // whatever its extension.
 func isDevice(base string) bool {
+	if len(base) > 4 {
+		return false
+	}
 	switch strings.ToUpper(base) {
 	case "CON", "PRN", "AUX", "NUL":
 		return true

@@ -66,6 +66,7 @@ type Store struct {
 	objects ObjectFs // the same, if it is one
 	opts    Options
 	locks   locks
+	cache   cache
 	// deleted is the latest version deleted, in ns since 1970: one that is put
 	// afterwards must be later, also where the filesystem's times are coarse or
 	// the clock has been set back.
@@ -371,6 +372,12 @@ func (s *Store) Get(ctx context.Context, id string) (img *Image, err error) {
 	if err := cmp.Or(CheckID(id), ctx.Err()); err != nil {
 		return nil, err
 	}
+	if c := s.cache.peek(id); c != nil {
+		if fi, err := s.fs.Stat(imagePath(id)); err == nil && c.is(fi) {
+			return c.open(), nil
+		}
+		s.cache.drop(id)
+	}
 	f, err := s.fs.Open(imagePath(id))
 	if err != nil {
 		return nil, notFound(err)
@@ -383,7 +390,12 @@ func (s *Store) Get(ctx context.Context, id string) (img *Image, err error) {
 		f.Close()
 		return nil, err
 	}
-	return &Image{s.infoOf(id, fi), f}, nil
+	info := s.infoOf(id, fi)
+	if file, ok := unwrap(f).(*os.File); ok && info.Size <= smallSize {
+		defer f.Close()
+		return s.load(info, file, fi)
+	}
+	return &Image{info, f}, nil
 }
 
 // Stat describes the image without opening it. Errors are those of Get.
@@ -710,7 +722,11 @@ func (s *Store) stat(id string) (Info, int64, error) {
 	if !fi.Mode().IsRegular() {
 		return Info{}, 0, ErrNotFound
 	}
-	return s.infoOf(id, fi), fi.ModTime().UnixNano(), nil
+	version := fi.ModTime().UnixNano()
+	if c := s.cache.peek(id); c != nil && c.is(fi) {
+		return c.Info, version, nil
+	}
+	return s.infoOf(id, fi), version, nil
 }
 
 // current is stat for a change that depends on what is stored. No image is as
@@ -742,7 +758,7 @@ func (s *Store) syncDir(name string) error {
 	return cmp.Or(err, d.Close())
 }
 
-func imagePath(id string) string { return path.Join(id, imageFile) }
+func imagePath(id string) string { return id + "/" + imageFile }
 
 func newInfo(id string, size, version int64) Info {
 	return Info{

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,15 +40,16 @@ var goServers = map[string]func(dir string) (http.Handler, error){
 		fsys := afero.NewBasePathFs(afero.NewOsFs(), dir)
 		return imagestore.NewHandler(imagestore.New(fsys, &imagestore.Options{NoSync: true}), nil), nil
 	},
-	"floor: from memory":   memoryHandler,
+	"floor: from memory":   func(dir string) (http.Handler, error) { return memoryHandler(dir, nil) },
+	"floor: same answer":   sameAnswerHandler,
 	"floor: only 304":      func(string) (http.Handler, error) { return http.HandlerFunc(notModified), nil },
 	"floor: PUT":           func(dir string) (http.Handler, error) { return putHandler(dir, true) },
 	"floor: PUT, no syncs": func(dir string) (http.Handler, error) { return putHandler(dir, false) },
 }
 
 // memoryHandler writes the same bytes as a server of files does: the most that
-// any net/http handler can do.
-func memoryHandler(dir string) (http.Handler, error) {
+// any net/http handler can do that has no more to say in its header.
+func memoryHandler(dir string, more http.Header) (http.Handler, error) {
 	content := map[string][]byte{}
 	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -66,8 +69,30 @@ func memoryHandler(dir string) (http.Handler, error) {
 		}
 		w.Header().Set("Content-Type", "image/png")
 		w.Header().Set("Content-Length", strconv.Itoa(len(image)))
+		maps.Copy(w.Header(), more)
 		w.Write(image)
 	}), err
+}
+
+// sameAnswerHandler is a memoryHandler whose answers have the header that
+// imaged's have too: the most that any net/http handler can do that answers the
+// same.
+func sameAnswerHandler(dir string) (http.Handler, error) {
+	const id = "one"
+	fsys := afero.NewMemMapFs()
+	err := afero.WriteFile(fsys, id+"/image.png", []byte("x"), 0o666)
+	own := httptest.NewRecorder()
+	imagestore.NewHandler(imagestore.New(fsys, nil), nil).ServeHTTP(own, httptest.NewRequest(http.MethodGet, "/images/"+id, nil))
+	header := own.Header()
+	header.Del("Content-Type")
+	header.Del("Content-Length")
+	if err == nil && (own.Code != http.StatusOK || len(header) == 0) {
+		err = fmt.Errorf("the handler answers %d", own.Code)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return memoryHandler(dir, header)
 }
 
 func notModified(w http.ResponseWriter, r *http.Request) {

@@ -1,0 +1,103 @@
+package imagestore
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	// Images of up to smallSize are kept in memory once they have been read,
+	// cacheSize bytes of them at the most, those of a store's busiest moments.
+	smallSize = 64 << 10
+	cacheSize = 16 << 20
+	// settled is how old a file must be to be kept: a younger one may change
+	// once more without its time, which the kernel counts in ticks, telling.
+	settled = 3 * time.Second
+)
+
+// A cache has the small images that were read last. What it has is used only
+// if a Stat, each time, finds the very file that it was read from, so that
+// nobody ever sees an image that has been replaced or deleted, by whomever.
+type cache struct {
+	mu    sync.RWMutex
+	items map[string]*cached
+	size  int
+}
+
+// A cached image is never changed.
+type cached struct {
+	Info
+	fi   os.FileInfo
+	data []byte
+	imageHeader
+}
+
+// peek returns what the cache has for an id, which may be of old.
+func (c *cache) peek(id string) *cached {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.items[id]
+}
+
+// is says whether a file is still the one that the image was read from.
+func (c *cached) is(fi os.FileInfo) bool {
+	return os.SameFile(c.fi, fi) && c.fi.ModTime().Equal(fi.ModTime()) && c.fi.Size() == fi.Size()
+}
+
+// drop removes an image.
+func (c *cache) drop(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := c.items[id]; old != nil {
+		c.size -= len(old.data)
+		delete(c.items, id)
+	}
+}
+
+// add has an image kept, and any others dropped for it if there is no room.
+func (c *cache) add(item *cached) {
+	c.drop(item.ID)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.items == nil {
+		c.items = make(map[string]*cached)
+	}
+	for id, old := range c.items { // in random order
+		if c.size+len(item.data) <= cacheSize {
+			break
+		}
+		c.size -= len(old.data)
+		delete(c.items, id)
+	}
+	c.items[item.ID] = item
+	c.size += len(item.data)
+}
+
+// An inMemory reads a cached image.
+type inMemory struct {
+	bytes.Reader
+	image *cached
+}
+
+func (*inMemory) Close() error { return nil }
+
+func (c *cached) open() *Image {
+	r := &inMemory{image: c}
+	r.Reset(c.data)
+	return &Image{c.Info, r}
+}
+
+// load reads a small image into memory, and the cache if it may be there.
+func (s *Store) load(info Info, f *os.File, fi os.FileInfo) (*Image, error) {
+	item := &cached{info, fi, make([]byte, info.Size), newImageHeader(info)}
+	if _, err := io.ReadFull(f, item.data); err != nil {
+		return nil, err
+	}
+	if time.Since(fi.ModTime()) > settled && isLocal(f) {
+		s.cache.add(item)
+	}
+	return item.open(), nil
+}

@@ -1,6 +1,7 @@
 package imagestore
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/afero"
@@ -129,9 +131,14 @@ func openUpload(w *response, r *http.Request, maxBytes int64) (io.Reader, error)
 	if !form {
 		return body, nil
 	}
-	extra := &limitReader{body, maxFormExtra, &fault{kind: ErrTooLarge, detail: fmt.Sprintf("the form holds more than %d bytes beside the image", maxFormExtra)}}
-	return &formFile{body: extra, form: multipart.NewReader(extra, params["boundary"]), maxBytes: maxBytes}, nil
+	// multipart.Reader reads 4 KiB at a time, which this turns into few large reads.
+	buffered := formBuffers.Get().(*bufio.Reader)
+	buffered.Reset(body)
+	extra := &limitReader{buffered, maxFormExtra, &fault{kind: ErrTooLarge, detail: fmt.Sprintf("the form holds more than %d bytes beside the image", maxFormExtra)}}
+	return &formFile{body: extra, form: multipart.NewReader(extra, params["boundary"]), maxBytes: maxBytes, buffered: buffered}, nil
 }
+
+var formBuffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, bufferSize) }}
 
 // A bodyReader reads the body of a request, gives the client a new deadline
 // for every piece and tells the client's failures from the store's.
@@ -185,6 +192,7 @@ func drain(w *response, r *http.Request, maxBytes int64) {
 // A formFile reads the part named "file" of a multipart/form-data body (RFC
 // 7578), and ends only when all of the body has been seen to be in order.
 type formFile struct {
+	buffered *bufio.Reader
 	body     *limitReader
 	form     *multipart.Reader
 	part     *multipart.Part
@@ -202,6 +210,12 @@ func (f *formFile) Read(p []byte) (int, error) {
 		return n, f.finish()
 	}
 	return n, formError(err)
+}
+
+// release gives the buffer back when nobody will read any more.
+func (f *formFile) release() {
+	f.buffered.Reset(nil)
+	formBuffers.Put(f.buffered)
 }
 
 // find goes to the part named "file".

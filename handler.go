@@ -350,6 +350,9 @@ func (h *handler) upload(w *response, r *http.Request, id string) error {
 	if err != nil {
 		return err
 	}
+	if form, ok := body.(*formFile); ok {
+		defer form.release()
+	}
 	info, replaced, err := h.store.put(r.Context(), id, body, conds)
 	if err != nil {
 		return &Error{Op: "put", ID: id, Err: err}

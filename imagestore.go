@@ -62,11 +62,12 @@ type Options struct {
 // A Store keeps images on a filesystem. All its methods may be called
 // concurrently; what they return matches the errors of this package.
 type Store struct {
-	fs      afero.Fs
-	objects ObjectFs // the same, if it is one
-	opts    Options
-	locks   locks
-	cache   cache
+	fs       afero.Fs
+	objects  ObjectFs // the same, if it is one
+	opts     Options
+	locks    locks
+	cache    cache
+	rootSync group
 	// deleted is the latest version deleted, in ns since 1970: one that is put
 	// afterwards must be later, also where the filesystem's times are coarse or
 	// the clock has been set back.
@@ -175,7 +176,7 @@ func (s *Store) put(ctx context.Context, id string, r io.Reader, conds []Precond
 	up.published = true
 	// The root is synced even if the image's directory is not new: another
 	// process may have made it and not have come to that yet.
-	if err := cmp.Or(s.syncDir(id), s.syncDir(".")); err != nil {
+	if err := cmp.Or(s.syncDir(id), s.syncRoot()); err != nil {
 		return Info{}, false, fmt.Errorf("the image is in place, but may not outlast a power cut: %w", fsError(err))
 	}
 	return newInfo(id, up.size, version), old.ETag != "", nil
@@ -503,7 +504,7 @@ func (s *Store) syncDeleted(id string) error {
 	if isNotExist(err) || errors.Is(err, fs.ErrExist) {
 		err = nil // another process has removed it, or has put the image anew
 	}
-	return cmp.Or(err, s.syncDir(id), s.syncDir("."))
+	return cmp.Or(err, s.syncDir(id), s.syncRoot())
 }
 
 func (s *Store) isEmpty(dir string) (bool, error) {
@@ -737,6 +738,12 @@ func (s *Store) current(id string, conds []Precondition) (Info, int64, error) {
 		err = check(conds, info.ETag)
 	}
 	return info, version, err
+}
+
+// syncRoot is syncDir for the root, which many changes may have to wait for at
+// once: one Sync does for all of them.
+func (s *Store) syncRoot() error {
+	return s.rootSync.do(func() error { return s.syncDir(".") })
 }
 
 // syncDir makes the entries of a directory durable.

@@ -20,6 +20,9 @@ import (
 const (
 	// piece is how many bytes a client must move to get another Timeout.
 	piece = 64 << 10
+	// largePiece is how many bytes are sent at once, for that many more pieces'
+	// Timeout: fewer system calls, and fewer wake-ups of who reads.
+	largePiece = 4 * piece
 	// maxFormExtra bounds what a multipart body may hold beside the image, and
 	// with it what hostile headers of parts can cost in memory.
 	maxFormExtra = 32 << 10
@@ -45,10 +48,10 @@ type response struct {
 // Unwrap lets http.ResponseController reach the writer below.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// extend gives the client another while to take what is written. Writers that
-// have no deadlines have somebody else to mind the connection.
-func (w *response) extend() {
-	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.timeout))
+// extend gives the client the time for so many pieces to take what is written.
+// Writers that have no deadlines have somebody else to mind the connection.
+func (w *response) extend(pieces int64) {
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(time.Duration(pieces) * w.timeout))
 }
 
 // awaitRead gives the client a while to send something. When the body has
@@ -62,7 +65,7 @@ func (w *response) WriteHeader(status int) {
 		w.refused = status
 		return
 	}
-	w.extend()
+	w.extend(1)
 	w.fresh = true
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -76,7 +79,7 @@ func (w *response) Write(p []byte) (int, error) {
 
 // ReadFrom is where http.ServeContent hands over the image. It gives the
 // writer below the *os.File itself, which may go out by sendfile.
-func (w *response) ReadFrom(r io.Reader) (n int64, err error) {
+func (w *response) ReadFrom(r io.Reader) (total int64, err error) {
 	limited, ok := r.(*io.LimitedReader)
 	if !ok {
 		return 0, fmt.Errorf("cannot send from a %T", r)
@@ -89,20 +92,21 @@ func (w *response) ReadFrom(r io.Reader) (n int64, err error) {
 		src = unwrap(f)
 	}
 	for limited.N > 0 && err == nil {
-		if !w.fresh {
-			w.extend()
+		n := min(limited.N, largePiece)
+		if !w.fresh || n > piece {
+			w.extend((n + piece - 1) / piece)
 		}
 		w.fresh = false
 		var m int64
-		m, err = io.CopyN(w.ResponseWriter, src, min(limited.N, piece))
+		m, err = io.CopyN(w.ResponseWriter, src, n)
 		limited.N -= m
-		n += m
+		total += m
 	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF // the file has become shorter
 	}
 	w.err = err
-	return n, err
+	return total, err
 }
 
 // openUpload returns a reader of the image in the request's body, and refuses

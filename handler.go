@@ -86,7 +86,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		out.awaitRead() // also for bodies that nobody wants, which net/http reads to the end
 	}
-	if err := h.serve(out, r); err != nil {
+	if err := h.serve(out, canonical(r)); err != nil {
 		h.fail(out, r, err)
 	}
 }
@@ -138,28 +138,31 @@ func (h *handler) other(w *response, r *http.Request, allow string) error {
 	return nil
 }
 
-func (h *handler) get(w *response, r *http.Request, id string) error {
-	in := r.Header
-	img := new(Image)
-	var err error
-	if r.Method == http.MethodHead || in["If-None-Match"] != nil { // perhaps none of the bytes are needed
-		img.Info, err = h.store.Stat(r.Context(), id)
-		if err == nil && isNotModified(in, img.ETag) {
-			w.Header()["Etag"] = []string{img.ETag}
-			w.Header()["Cache-Control"] = noCache
-			w.WriteHeader(http.StatusNotModified)
-			return nil
+// open opens the image as far as the answer needs it. For HEAD, and where the
+// client has the image already, it is enough to know what it is.
+func (h *handler) open(r *http.Request, id string) (*Image, error) {
+	if r.Method == http.MethodHead || r.Header["If-None-Match"] != nil {
+		info, err := h.store.Stat(r.Context(), id)
+		if err != nil || r.Method == http.MethodHead || isNotModified(r.Header, info.ETag) {
+			return &Image{info, new(inMemory)}, err
 		}
-		img.ReadSeekCloser = new(inMemory)
 	}
-	if err == nil && r.Method == http.MethodGet {
-		img, err = h.store.Get(r.Context(), id)
-	}
+	return h.store.Get(r.Context(), id)
+}
+
+func (h *handler) get(w *response, r *http.Request, id string) error {
+	img, err := h.open(r, id)
 	if err != nil {
 		return err
 	}
 	defer img.Close()
-	header := w.Header()
+	in, header := r.Header, w.Header()
+	if isNotModified(in, img.ETag) {
+		header["Etag"] = []string{img.ETag}
+		header["Cache-Control"] = noCache
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
 	mem, isInMemory := img.ReadSeekCloser.(*inMemory)
 	if isInMemory && mem.image != nil {
 		mem.image.set(header)
@@ -168,9 +171,9 @@ func (h *handler) get(w *response, r *http.Request, id string) error {
 	}
 	content := &servedImage{Image: img}
 	switch {
-	case in["If-Match"] != nil || in["If-None-Match"] != nil || in["If-Modified-Since"] != nil || in["If-Unmodified-Since"] != nil || in["Range"] != nil:
-		delete(header, "Content-Length") // it may be another one
-		http.ServeContent(w, forServeContent(r), "", img.ModTime, content)
+	case in["Range"] != nil || in["If-Match"] != nil || in["If-None-Match"] != nil || in["If-Modified-Since"] != nil || in["If-Unmodified-Since"] != nil:
+		delete(header, "Content-Length") // for ServeContent to say
+		http.ServeContent(w, r, "", img.ModTime, content)
 	case r.Method == http.MethodHead:
 		w.WriteHeader(http.StatusOK)
 	case isInMemory:
@@ -213,7 +216,7 @@ func isNotModified(header http.Header, etag string) bool {
 	if header["If-None-Match"] == nil || header["If-Match"] != nil || header["If-Unmodified-Since"] != nil {
 		return false
 	}
-	found, err := listHas(strings.Join(header["If-None-Match"], ", "), etag, false)
+	found, err := listHas(header.Get("If-None-Match"), etag, false)
 	return found && err == nil
 }
 
@@ -268,19 +271,19 @@ func (s *servedImage) Seek(offset int64, whence int) (int64, error) {
 	return n, err
 }
 
-// forServeContent returns the request as http.ServeContent understands it
-// right: it looks at the first line of a header field only, and at Range for
-// every method (RFC 9110, sections 5.3 and 14.2).
-func forServeContent(r *http.Request) *http.Request {
-	lists := []string{"If-Match", "If-None-Match"}
-	if r.Method == http.MethodGet && len(r.Header["If-Match"]) < 2 && len(r.Header["If-None-Match"]) < 2 {
+// canonical returns the request as the rest of this package, and of
+// http.ServeContent, understands it right: with a list in one line, not several,
+// and with Range for GET only (RFC 9110, sections 5.3 and 14.2).
+func canonical(r *http.Request) *http.Request {
+	lists := [...]string{"If-Match", "If-None-Match"}
+	if len(r.Header[lists[0]]) < 2 && len(r.Header[lists[1]]) < 2 && (r.Header["Range"] == nil || r.Method == http.MethodGet) {
 		return r
 	}
 	r2 := *r
 	r2.Header = maps.Clone(r.Header)
 	for _, name := range lists {
-		if values := r.Header.Values(name); len(values) > 1 {
-			r2.Header.Set(name, strings.Join(values, ", "))
+		if lines := r.Header[name]; len(lines) > 1 {
+			r2.Header.Set(name, strings.Join(lines, ", "))
 		}
 	}
 	if r.Method != http.MethodGet {
@@ -382,8 +385,8 @@ func originalPath(r *http.Request) string {
 // preconditions returns those that a change depends on.
 func preconditions(header http.Header) (conds []Precondition, err error) {
 	for _, name := range []string{"If-Match", "If-None-Match"} {
-		if values := header.Values(name); len(values) > 0 {
-			conds = append(conds, Precondition{name, strings.Join(values, ", ")})
+		if header[name] != nil {
+			conds = append(conds, Precondition{name, header.Get(name)})
 		}
 	}
 	if header.Get("If-Unmodified-Since") != "" && header.Get("If-Match") == "" {
@@ -416,7 +419,7 @@ func (h *handler) fail(w *response, r *http.Request, err error) {
 	if answer.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
-	w.extend()
+	w.extend(1)
 	problem.Write(w.ResponseWriter, answer.status, answer.code, detail)
 }
 

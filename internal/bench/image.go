@@ -8,14 +8,18 @@ import (
 	"image"
 	"image/png"
 	"math/rand/v2"
+
+	"github.com/ba692904/imagestore"
 )
 
 // noise returns a PNG of exactly size bytes, which no filesystem compresses.
 func noise(size int) []byte {
 	const width = 256
 	// Each row has a byte of its own, and there is something to leave for chunk
-	// headers; what that leaves over becomes a chunk of padding.
-	img := image.NewGray(image.Rect(0, 0, width, (size-size/512-256)/(width+1)))
+	// headers; what that leaves over becomes a chunk of padding. So does what
+	// would be more pixels than imaged takes.
+	height := min((size-size/512-256)/(width+1), imagestore.DefaultMaxPixels/width)
+	img := image.NewGray(image.Rect(0, 0, width, height))
 	random := rand.New(rand.NewPCG(1, uint64(size)))
 	for i := range img.Pix {
 		img.Pix[i] = byte(random.Uint32())

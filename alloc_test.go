@@ -1,0 +1,60 @@
+package imagestore_test
+
+import (
+	"bytes"
+	"io"
+	"path/filepath"
+	"testing"
+
+	"github.com/ba692904/imagestore"
+	"github.com/spf13/afero"
+)
+
+// TestAllocations pins what a Get and a Put leave to the garbage collector,
+// which is what decides its share of a busy server's time. Fewer is better:
+// lower the numbers then. (The race detector has Puts make two more.)
+func TestAllocations(t *testing.T) {
+	dir, s, _ := newCached(t)
+	small, large := noise(t, 80, 1), noise(t, 1024, 1) // 8 KiB and 1 MiB
+	for id, b := range map[string][]byte{"small": small, "large": large} {
+		put(t, s, id, b)
+		age(t, filepath.Join(dir, id, "image.png"))
+	}
+	unsynced := imagestore.New(afero.NewBasePathFs(afero.NewOsFs(), t.TempDir()), &imagestore.Options{NoSync: true})
+	buf := make([]byte, len(large))
+	read := func(id string) func() {
+		return func() {
+			img, err := s.Get(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(img, buf[:img.Size]); err != nil {
+				t.Fatal(err)
+			}
+			img.Close()
+		}
+	}
+	write := func(b []byte) func() {
+		var r bytes.Reader
+		return func() {
+			r.Reset(b)
+			if _, err := unsynced.Put(t.Context(), "a", &r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, test := range []struct {
+		name string
+		most float64
+		run  func()
+	}{
+		{"Get of 8 KiB, from memory", 6, read("small")},
+		{"Get of 1 MiB", 11, read("large")},
+		{"Put of 8 KiB", 47, write(small)},
+		{"Put of 1 MiB", 47, write(large)},
+	} {
+		if got := testing.AllocsPerRun(100, test.run); got > test.most {
+			t.Errorf("%s: %v allocations, and no more than %v are allowed", test.name, got, test.most)
+		}
+	}
+}

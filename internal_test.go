@@ -1,0 +1,96 @@
+package imagestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// TestLocksAreForgotten is about memory, which no caller sees: a lock is kept
+// only while somebody holds it or waits for it.
+func TestLocksAreForgotten(t *testing.T) {
+	var l locks
+	unlock, err := l.lock(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := l.lock(ctx, "a"); err != context.Canceled {
+		t.Errorf("waiting ends with %v", err)
+	}
+	unlock()
+	if len(l.m) != 0 {
+		t.Errorf("%d locks are left", len(l.m))
+	}
+}
+
+// TestCacheIsBounded looks at what the cache keeps, which no caller sees.
+func TestCacheIsBounded(t *testing.T) {
+	var c cache
+	for i := range 10_000 {
+		id := fmt.Sprint(rand.IntN(5000))
+		if i%10 == 0 {
+			c.drop(id)
+			continue
+		}
+		c.add(&cached{Info: Info{ID: id}, data: make([]byte, rand.IntN(smallSize))})
+		if c.peek(id) == nil {
+			t.Fatal("what was added is not there")
+		}
+		total := 0
+		for _, item := range c.items {
+			total += len(item.data)
+		}
+		if c.size != total || total > cacheSize {
+			t.Fatalf("%d bytes are kept, the cache counts %d and may have %d", total, c.size, cacheSize)
+		}
+	}
+	if c.size < cacheSize/2 {
+		t.Errorf("only %d bytes are kept of %d", c.size, cacheSize)
+	}
+}
+
+// TestGroupShares has many ask for a call while one is under way. Each gets the
+// result of a call that began after it had asked, and few are made.
+func TestGroupShares(t *testing.T) {
+	const callers = 50
+	var (
+		g          group
+		asked      atomic.Int64
+		calls      int
+		first      = make(chan struct{})
+		under, end = make(chan struct{}), make(chan struct{})
+		failed     = errors.New("the second fails")
+		results    [callers]error
+		wg         sync.WaitGroup
+	)
+	go func() {
+		defer close(end)
+		_ = g.do(func() error { close(under); <-first; return nil })
+	}()
+	<-under
+	for i := range callers {
+		wg.Go(func() {
+			asked.Add(1)
+			results[i] = g.do(func() error { calls++; return failed })
+		})
+	}
+	for asked.Load() < callers {
+	}
+	close(first)
+	wg.Wait()
+	<-end
+	if calls < 1 || calls > callers/2 {
+		t.Errorf("%d callers have caused %d calls", callers, calls)
+	}
+	for _, err := range results {
+		if err != failed {
+			t.Errorf("a caller got %v, which is not what its call returned", err)
+		}
+	}
+}

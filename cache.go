@@ -42,6 +42,10 @@ func (c *cache) peek(id string) *cached {
 	return c.items[id]
 }
 
+// statSuffices says whether it is faster to Stat an image than to open it, and
+// tells as much: network filesystems answer Stat with what they know of old.
+func (s *Store) statSuffices(id string) bool { return s.objects != nil || s.cache.peek(id) != nil }
+
 // is says whether a file is still the one that the image was read from.
 func (c *cached) is(fi os.FileInfo) bool {
 	return os.SameFile(c.fi, fi) && c.fi.ModTime().Equal(fi.ModTime()) && c.fi.Size() == fi.Size()

@@ -139,9 +139,9 @@ func (h *handler) other(w *response, r *http.Request, allow string) error {
 }
 
 // open opens the image as far as the answer needs it. For HEAD, and where the
-// client has the image already, it is enough to know what it is.
+// client may have the image already, it is enough to know what it is.
 func (h *handler) open(r *http.Request, id string) (*Image, error) {
-	if r.Method == http.MethodHead || r.Header["If-None-Match"] != nil {
+	if r.Method == http.MethodHead || r.Header["If-None-Match"] != nil && h.store.statSuffices(id) {
 		info, err := h.store.Stat(r.Context(), id)
 		if err != nil || r.Method == http.MethodHead || isNotModified(r.Header, info.ETag) {
 			return &Image{info, new(inMemory)}, err

@@ -51,6 +51,15 @@ func TestObjectOperations(t *testing.T) {
 	for range s.All(t.Context()) {
 	}
 	wantOps("all", "list")
+	url := serve(t, s, nil).URL + "/images/a"
+	etag := request(t, "HEAD", url, nil).Header.Get("ETag")
+	wantOps("HEAD", "stat")
+	if got := request(t, "GET", url, nil, "If-None-Match", etag); got.StatusCode != http.StatusNotModified {
+		t.Errorf("a GET of what the client has is answered with %s", got.Status)
+	}
+	wantOps("GET of what the client has", "stat")
+	request(t, "GET", url, nil, "If-None-Match", `"other"`)
+	wantOps("GET of what the client has not", "stat", "open")
 	if err := s.Delete(t.Context(), "a"); err != nil {
 		t.Error(err)
 	}

@@ -356,7 +356,7 @@ func (h *handler) upload(w *response, r *http.Request, id string) error {
 	if form, ok := body.(*formFile); ok {
 		defer form.release()
 	}
-	info, replaced, err := h.store.put(r.Context(), id, body, conds)
+	info, replaced, err := h.store.put(r.Context(), id, body, conds, true)
 	if err != nil {
 		return &Error{Op: "put", ID: id, Err: err}
 	}

@@ -127,18 +127,19 @@ func New(fsys afero.Fs, opts *Options) *Store {
 // so, the new image is what readers see, and a power cut may bring back the old.
 func (s *Store) Put(ctx context.Context, id string, r io.Reader, conds ...Precondition) (info Info, err error) {
 	defer wrap("put", id, &err)
-	info, _, err = s.put(ctx, id, r, conds)
+	info, _, err = s.put(ctx, id, r, conds, false)
 	return info, err
 }
 
 // put is the one way into the store, and the rename in it the one moment at
-// which an image comes into being.
-func (s *Store) put(ctx context.Context, id string, r io.Reader, conds []Precondition) (info Info, replaced bool, err error) {
+// which an image comes into being. On an ObjectFs, replaced is only right if
+// there are conditions or the caller wants to know.
+func (s *Store) put(ctx context.Context, id string, r io.Reader, conds []Precondition, wantReplaced bool) (info Info, replaced bool, err error) {
 	if err := CheckID(id); err != nil {
 		return Info{}, false, err
 	}
 	var early Info
-	if len(conds) > 0 { // not decided here, but worth knowing before the body is read
+	if len(conds) > 0 || wantReplaced && s.objects != nil { // not decided here, but worth knowing before the body is read
 		if early, _, err = s.current(id, conds); err != nil {
 			return Info{}, false, err
 		}

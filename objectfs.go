@@ -58,16 +58,16 @@ func (u *upload) createTemp() error {
 }
 
 // putObject publishes an upload that has passed. The object store decides about
-// the condition and tells whether there was an image, so no lock is needed.
-// etag is that of the image that was there when conds were looked at.
+// conditions, so no lock is needed. etag is that of the image that was there when
+// conds were looked at.
 func (s *Store) putObject(ctx context.Context, id string, u *upload, etag string, conds []Precondition) (info Info, replaced bool, err error) {
 	for range 100 { // an image hardly changes more often meanwhile
-		replaced = etag != ""
-		cond := IfAbsent()
+		var cond Precondition
 		switch {
-		case etag == anyETag:
-			cond = Precondition{}
-		case etag != "":
+		case !conditional(conds):
+		case etag == "":
+			cond = IfAbsent()
+		default:
 			cond = IfMatch(etag)
 		}
 		if _, err := u.f.Seek(0, io.SeekStart); err != nil {
@@ -78,24 +78,18 @@ func (s *Store) putObject(ctx context.Context, id string, u *upload, etag string
 		case err == nil && fi.Size() != u.size:
 			return Info{}, false, fmt.Errorf("the object store kept %d of %d bytes", fi.Size(), u.size)
 		case err == nil:
-			return objectInfo(id, fi), replaced, nil
+			return objectInfo(id, fi), etag != "", nil
 		case !errors.Is(err, ErrPrecondition):
 			return Info{}, false, err
-		case !conditional(conds):
-			etag = anyETag
-		default:
-			now, _, err := s.current(id, conds)
-			if err != nil {
-				return Info{}, false, err
-			}
-			etag = now.ETag
 		}
+		now, _, err := s.current(id, conds) // they may hold for what is there now too
+		if err != nil {
+			return Info{}, false, err
+		}
+		etag = now.ETag
 	}
 	return Info{}, false, &fault{kind: ErrPrecondition, detail: "the image changes too often"}
 }
-
-// anyETag stands for that of an image of which only matters that it is there.
-const anyETag = "*"
 
 // deleteObject is Delete on an ObjectFs.
 func (s *Store) deleteObject(ctx context.Context, id string, conds []Precondition) error {

@@ -31,7 +31,7 @@ func BenchmarkHandler(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			sameAnswer, err := sameAnswerHandler(dir)
+			sameAnswer, err := freshMemoryHandler(dir)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -42,7 +42,7 @@ func BenchmarkHandler(b *testing.B) {
 			b.Run("memory", func(b *testing.B) { memory.measure(b, size) })
 			b.Run("both/FileServer", func(b *testing.B) { compare(b, own, fileServer, "x-FileServer") })
 			b.Run("both/memory", func(b *testing.B) { compare(b, own, memory, "x-memory") })
-			b.Run("both/same answer", func(b *testing.B) { compare(b, own, same, "x-same-answer") })
+			b.Run("both/as fresh", func(b *testing.B) { compare(b, own, same, "x-as-fresh") })
 		})
 	}
 	b.Run("304", func(b *testing.B) {
@@ -53,10 +53,12 @@ func BenchmarkHandler(b *testing.B) {
 		}
 		condition := "If-None-Match: " + info.ETag
 		own := connect(b, storeHandler(dir), "/images/one", condition)
-		floor := connect(b, http.HandlerFunc(notModified), "/", condition)
+		floor := connect(b, http.HandlerFunc(notModified), "/one/image.png", condition)
+		fresh := connect(b, fresh(dir, http.HandlerFunc(notModified)), "/one/image.png", condition)
 		b.Run("imagestore", func(b *testing.B) { own.measure(b, 0) })
 		b.Run("floor", func(b *testing.B) { floor.measure(b, 0) })
-		b.Run("both", func(b *testing.B) { compare(b, own, floor, "x-floor") })
+		b.Run("both/floor", func(b *testing.B) { compare(b, own, floor, "x-floor") })
+		b.Run("both/as fresh", func(b *testing.B) { compare(b, own, fresh, "x-as-fresh") })
 	})
 }
 

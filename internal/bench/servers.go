@@ -41,8 +41,9 @@ var goServers = map[string]func(dir string) (http.Handler, error){
 		return imagestore.NewHandler(imagestore.New(fsys, &imagestore.Options{NoSync: true}), nil), nil
 	},
 	"floor: from memory":   func(dir string) (http.Handler, error) { return memoryHandler(dir, nil) },
-	"floor: same answer":   sameAnswerHandler,
+	"floor: as fresh":      freshMemoryHandler,
 	"floor: only 304":      func(string) (http.Handler, error) { return http.HandlerFunc(notModified), nil },
+	"floor: 304 as fresh":  freshNotModified,
 	"floor: PUT":           func(dir string) (http.Handler, error) { return putHandler(dir, true) },
 	"floor: PUT, no syncs": func(dir string) (http.Handler, error) { return putHandler(dir, false) },
 }
@@ -74,25 +75,40 @@ func memoryHandler(dir string, more http.Header) (http.Handler, error) {
 	}), err
 }
 
-// sameAnswerHandler is a memoryHandler whose answers have the header that
-// imaged's have too: the most that any net/http handler can do that answers the
-// same.
-func sameAnswerHandler(dir string) (http.Handler, error) {
-	const id = "one"
+// fresh looks at a file before it lets a handler answer: the least that is
+// needed to know that what is in memory has not been replaced or deleted.
+func fresh(dir string, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := os.Stat(dir + r.URL.Path); err != nil {
+			http.NotFound(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// freshMemoryHandler is a memoryHandler that is never stale and whose answers
+// have the header that imaged's have too: the most that any net/http handler
+// can do that answers the same.
+func freshMemoryHandler(dir string) (http.Handler, error) {
 	fsys := afero.NewMemMapFs()
-	err := afero.WriteFile(fsys, id+"/image.png", []byte("x"), 0o666)
+	if err := afero.WriteFile(fsys, "one/image.png", []byte("x"), 0o666); err != nil {
+		return nil, err
+	}
 	own := httptest.NewRecorder()
-	imagestore.NewHandler(imagestore.New(fsys, nil), nil).ServeHTTP(own, httptest.NewRequest(http.MethodGet, "/images/"+id, nil))
+	imagestore.NewHandler(imagestore.New(fsys, nil), nil).ServeHTTP(own, httptest.NewRequest(http.MethodGet, "/images/one", nil))
 	header := own.Header()
 	header.Del("Content-Type")
 	header.Del("Content-Length")
-	if err == nil && (own.Code != http.StatusOK || len(header) == 0) {
-		err = fmt.Errorf("the handler answers %d", own.Code)
+	if own.Code != http.StatusOK || len(header) == 0 {
+		return nil, fmt.Errorf("the handler answers %d", own.Code)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return memoryHandler(dir, header)
+	h, err := memoryHandler(dir, header)
+	return fresh(dir, h), err
+}
+
+func freshNotModified(dir string) (http.Handler, error) {
+	return fresh(dir, http.HandlerFunc(notModified)), nil
 }
 
 func notModified(w http.ResponseWriter, r *http.Request) {

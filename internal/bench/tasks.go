@@ -72,10 +72,10 @@ func tasks(builds []string, nginxProgram string) []task {
 	var all []task
 	for _, size := range getSizes {
 		all = append(all, task{"GET " + sizeName(size), get, size,
-			slices.Concat(imaged, nginx, fileServers, []peer{{name: "floor: same answer"}, {name: "floor: from memory"}})})
+			slices.Concat(imaged, nginx, fileServers, []peer{{name: "floor: as fresh"}, {name: "floor: from memory"}})})
 	}
 	all = append(all, task{"GET, 304", conditionalGet, getSizes[0],
-		slices.Concat(imaged, nginx, fileServers[:1], []peer{{name: "floor: only 304"}})})
+		slices.Concat(imaged, nginx, fileServers[:1], []peer{{name: "floor: 304 as fresh"}, {name: "floor: only 304"}})})
 	for _, size := range putSizes {
 		all = append(all, task{"durable PUT " + sizeName(size), put, size,
 			slices.Concat(imaged, forms, []peer{{name: "floor: PUT"}})})

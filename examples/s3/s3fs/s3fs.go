@@ -161,7 +161,13 @@ func (f *Fs) PutObject(ctx context.Context, name string, body io.ReadSeeker, con
 	if err != nil {
 		return nil, &fs.PathError{Op: "put", Path: name, Err: err}
 	}
-	w := f.watch(ctx)
+	if err := ctx.Err(); err != nil {
+		return nil, &fs.PathError{Op: "put", Path: name, Err: err}
+	}
+	// Once begun it goes on to its end, or until the engine keeps still: in a
+	// bucket without versions, MinIO undoes a PUT that is cut off by removing the
+	// object, and what it was to replace is lost.
+	w := f.watch(context.WithoutCancel(ctx))
 	defer w.end()
 	up := &upload{body: body, w: w}
 	now := time.Now()
@@ -191,9 +197,6 @@ func (f *Fs) PutObject(ctx context.Context, name string, body io.ReadSeeker, con
 		err = fmt.Errorf("%w: %w", imagestore.ErrPrecondition, err)
 	default:
 		err = f.answered(w, err)
-		if err != nil && ctx.Err() != nil && up.at == size {
-			err = unavailable(err) // the engine may have all of it
-		}
 	}
 	if err != nil {
 		return nil, &fs.PathError{Op: "put", Path: name, Err: err}

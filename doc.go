@@ -14,10 +14,13 @@
 //   - Exact: the bytes that come out are the bytes that went in, and they were a
 //     proper PNG then. What somebody else puts into the directory is served as
 //     it is.
-//   - Small: an upload or a download costs a fixed buffer of memory.
+//   - Small: an upload or a download costs a fixed buffer of memory. Up to 16 MiB
+//     of images of up to 64 KiB that were read last are kept in memory, on local
+//     filesystems of Linux, and used only if a Stat finds them unchanged.
 //
 // An image is one ordinary file, {id}/image.png. Uploads are staged in .staging
-// and renamed when they are complete and synced.
+// and renamed when they are complete and synced. On an object store, which an
+// [ObjectFs] is, an image is one object and comes into being in one step.
 //
 //	store := imagestore.New(afero.NewBasePathFs(afero.NewOsFs(), "images"), nil)
 //	info, err := store.Put(ctx, "TestPost", upload)

@@ -59,7 +59,7 @@ type Options struct {
 	NoSync bool
 }
 
-// A Store keeps images on a filesystem. All its methods may be called
+// A Store keeps images on a filesystem, which may be an [ObjectFs]. All its methods may be called
 // concurrently; what they return matches the errors of this package.
 type Store struct {
 	fs       afero.Fs

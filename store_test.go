@@ -403,87 +403,53 @@ func TestConcurrentDelete(t *testing.T) {
 	wantError(t, s.Delete(t.Context(), "a"), imagestore.ErrNotFound, "delete", "a")
 }
 
-// TestConcurrentOlder has another process put an image between the steps of a
-// Delete that it stamped before the deleted one.
-func TestConcurrentOlder(t *testing.T) {
-	for _, conditional := range []bool{false, true} {
-		base := onDisk(t)
-		fsys := faultfs.New(base)
-		s := imagestore.New(fsys, nil)
-		b := noise(t, 3, 1)
-		info := put(t, s, "a", b)
-		removed := 0
-		fsys.FailIf(func(op faultfs.Op) error {
-			if op.Name == "remove" && op.Path == "a/image.png" {
-				removed++
+// TestConcurrentPut has another process put an image of its own when Delete has
+// just removed the one before.
+func TestConcurrentPut(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		age         time.Duration // of the other image, compared with the clock
+		conditional bool          // Delete is for one version only
+		deleted     bool          // by the other process, before Delete comes to it
+		stays       bool
+	}{
+		// As if it had been there before: a union filesystem has it in a lower
+		// layer, or the other process was about to put it.
+		{"older", time.Second, false, false, false},
+		{"older, and not the version that was meant", time.Second, true, false, true},
+		{"older, and deleted again", time.Second, false, true, false},
+		{"newer", -time.Second, false, false, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			base := onDisk(t)
+			fsys := faultfs.New(base)
+			s := imagestore.New(fsys, nil)
+			b := noise(t, 3, 1)
+			info := put(t, s, "a", b)
+			removes := 0
+			fsys.FailIf(func(op faultfs.Op) error {
+				if op.Name == "remove" && op.Path == "a/image.png" {
+					if removes++; removes == 2 && test.deleted {
+						must(t, base.Remove("a/image.png"))
+					}
+				}
+				if op.Name == "stat" && op.Path == "a/image.png" && removes == 1 {
+					at := time.Now().Add(-test.age)
+					must(t, afero.WriteFile(base, "a/image.png", b, 0o666))
+					must(t, base.Chtimes("a/image.png", at, at))
+				}
+				return nil
+			})
+			var conds []imagestore.Precondition
+			if test.conditional {
+				conds = append(conds, imagestore.IfMatch(info.ETag))
 			}
-			if op.Name == "stat" && op.Path == "a/image.png" && removed == 1 {
-				earlier := time.Now().Add(-time.Second)
-				must(t, afero.WriteFile(base, "a/image.png", b, 0o666))
-				must(t, base.Chtimes("a/image.png", earlier, earlier))
+			must(t, s.Delete(t.Context(), "a", conds...)) // it did delete one
+			if _, err := base.Stat("a/image.png"); (err == nil) != test.stays {
+				t.Errorf("the other image: %v", err)
 			}
-			return nil
 		})
-		var conds []imagestore.Precondition
-		if conditional {
-			conds = append(conds, imagestore.IfMatch(info.ETag))
-		}
-		must(t, s.Delete(t.Context(), "a", conds...))
-		// What was not asked for stays.
-		if _, err := base.Stat("a/image.png"); (err == nil) != conditional {
-			t.Errorf("conditional %v: the other image: %v", conditional, err)
-		}
 	}
-}
-
-// TestConcurrentNewer has another process put an image when Delete has just
-// removed the one before.
-func TestConcurrentNewer(t *testing.T) {
-	base := onDisk(t)
-	fsys := faultfs.New(base)
-	s := imagestore.New(fsys, nil)
-	b := noise(t, 3, 1)
-	put(t, s, "a", b)
-	removes := 0
-	fsys.FailIf(func(op faultfs.Op) error {
-		if op.Name == "remove" && op.Path == "a/image.png" {
-			removes++
-		}
-		if op.Name == "stat" && op.Path == "a/image.png" && removes == 1 {
-			later := time.Now().Add(time.Second)
-			must(t, afero.WriteFile(base, "a/image.png", b, 0o666))
-			must(t, base.Chtimes("a/image.png", later, later))
-		}
-		return nil
-	})
-	must(t, s.Delete(t.Context(), "a"))
-	if _, err := base.Stat("a/image.png"); err != nil {
-		t.Errorf("the other process's image: %v", err)
-	}
-}
-
-// TestConcurrentOlderDeleted has the other process delete its older image too.
-func TestConcurrentOlderDeleted(t *testing.T) {
-	base := onDisk(t)
-	fsys := faultfs.New(base)
-	s := imagestore.New(fsys, nil)
-	b := noise(t, 3, 1)
-	put(t, s, "a", b)
-	removes := 0
-	fsys.FailIf(func(op faultfs.Op) error {
-		if op.Name == "remove" && op.Path == "a/image.png" {
-			if removes++; removes == 2 {
-				must(t, base.Remove("a/image.png"))
-			}
-		}
-		if op.Name == "stat" && op.Path == "a/image.png" && removes == 1 {
-			earlier := time.Now().Add(-time.Second)
-			must(t, afero.WriteFile(base, "a/image.png", b, 0o666))
-			must(t, base.Chtimes("a/image.png", earlier, earlier))
-		}
-		return nil
-	})
-	must(t, s.Delete(t.Context(), "a")) // it did delete one
 }
 
 // TestConcurrentNotEmpty has another process put an image when Delete is about

@@ -121,8 +121,8 @@ func TestEveryOperationFails(t *testing.T) {
 func TestTrace(t *testing.T) {
 	stage := []string{"openfile .staging/*", "file.write .staging/*", "stat a/image.png"}
 	seal := []string{"chtimes .staging/*", "stat .staging/*", "file.sync .staging/*", "file.close .staging/*", "stat .staging/*"}
-	syncs := []string{"open a", "file.sync a", "file.close a", "open .", "file.sync .", "file.close ."}
-	deletion := []string{"stat a/image.png", "remove a/image.png", "stat a/image.png", "open a", "file.readdirnames a", "file.close a", "remove a", "open a", "open .", "file.sync .", "file.close ."}
+	syncs := []string{"open .", "file.sync .", "file.close .", "open a", "file.sync a", "file.close a"}
+	deletion := []string{"stat a/image.png", "remove a/image.png", "stat a/image.png", "open a", "file.readdirnames a", "file.close a", "remove a", "open .", "file.sync .", "file.close .", "open a"}
 	want := map[string][]string{
 		"put new":           slices.Concat(stage, seal, []string{"mkdir a", "rename .staging/* a/image.png"}, syncs),
 		"put new, IfAbsent": slices.Concat([]string{"stat a/image.png"}, stage, seal, []string{"mkdir a", "rename .staging/* a/image.png"}, syncs),

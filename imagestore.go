@@ -175,9 +175,7 @@ func (s *Store) put(ctx context.Context, id string, r io.Reader, conds []Precond
 		return Info{}, false, fsError(err)
 	}
 	up.published = true
-	// The root is synced even if the image's directory is not new: another
-	// process may have made it and not have come to that yet.
-	if err := cmp.Or(s.syncDir(id), s.syncRoot()); err != nil {
+	if err := s.syncChange(id); err != nil {
 		return Info{}, false, fmt.Errorf("the image is in place, but may not outlast a power cut: %w", fsError(err))
 	}
 	return newInfo(id, up.size, version), old.ETag != "", nil
@@ -505,7 +503,7 @@ func (s *Store) syncDeleted(id string) error {
 	if isNotExist(err) || errors.Is(err, fs.ErrExist) {
 		err = nil // another process has removed it, or has put the image anew
 	}
-	return cmp.Or(err, s.syncDir(id), s.syncRoot())
+	return cmp.Or(err, s.syncChange(id))
 }
 
 func (s *Store) isEmpty(dir string) (bool, error) {
@@ -741,10 +739,13 @@ func (s *Store) current(id string, conds []Precondition) (Info, int64, error) {
 	return info, version, err
 }
 
-// syncRoot is syncDir for the root, which many changes may have to wait for at
-// once: one Sync does for all of them.
-func (s *Store) syncRoot() error {
-	return s.rootSync.do(func() error { return s.syncDir(".") })
+// syncChange makes durable what has changed under an id. The root is synced even
+// if the image's directory is not new: another process may have made it and not
+// have come to that yet. One Sync of the root does for all changes that wait for
+// it. It comes first, because others keep changing the root: where both are in
+// one journal, the other Sync then finds its work done, and not the reverse.
+func (s *Store) syncChange(id string) error {
+	return cmp.Or(s.rootSync.do(func() error { return s.syncDir(".") }), s.syncDir(id))
 }
 
 // syncDir makes the entries of a directory durable.

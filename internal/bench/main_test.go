@@ -38,7 +38,7 @@ func TestRun(t *testing.T) {
 	table, chart := filepath.Join(dir, "table.md"), filepath.Join(dir, "chart.svg")
 	var stdout, stderr bytes.Buffer
 	// -run leaves out the GETs, for which wrk cannot take less than a second.
-	err = run(t.Context(), []string{"-rounds", "2", "-duration", "20ms", "-load-cpu", "-1", "-dir", dir, "-run", "PUT", "-table", table, "-svg", chart}, &stdout, &stderr)
+	err = run(t.Context(), []string{"-rounds", "2", "-duration", "20ms", "-load-cpu", "-1", "-dir", dir, "-run", "PUT", "-table", table, "-svg", chart, "-minio", filepath.Join(dir, "minio")}, &stdout, &stderr)
 	if err != nil {
 		t.Fatalf("%v\n%s(go is %s)", err, stderr.String(), goTool)
 	}
@@ -47,7 +47,8 @@ func TestRun(t *testing.T) {
 		t.Errorf("the file and standard output differ, or %v", err)
 	}
 	for _, want := range []string{"| durable PUT 8 KiB | 1 | imaged | ", "| durable PUT 1 MiB | 16 | imaged | ", "|  |  | imaged, multipart | ",
-		"|  |  | floor: PUT | ", "| PUT 1 MiB without syncs | 16 | imagestore, NoSync | ", "|  |  | x/net/webdav | ", "Medians of 2 rounds"} {
+		"|  |  | floor: PUT | ", "| PUT 1 MiB without syncs | 16 | imagestore, NoSync | ", "|  |  | x/net/webdav | ", "Medians of 2 rounds",
+		filepath.Join(dir, "minio") + " is not installed: it is left out."} {
 		if !strings.Contains(stdout.String(), want) {
 			t.Errorf("the table has no %q:\n%s", want, stdout.String())
 		}
@@ -83,7 +84,8 @@ func TestRun(t *testing.T) {
 func TestPeers(t *testing.T) {
 	b := testBench(t)
 	b.nginx = b.find("nginx", "")
-	for _, task := range tasks([]string{buildForTest(t, b)}, b.nginx) {
+	b.findMinIO("minio")
+	for _, task := range tasks([]string{buildForTest(t, b)}, b.nginx, b.minio) {
 		if task.kind == put || task.size > 64<<10 {
 			continue
 		}

@@ -48,14 +48,14 @@ type about struct {
 
 var cpuModel = regexp.MustCompile(`(?m)^model name\s*:\s*(.+)$`)
 
-func describe(dir, pinned string, command, missing []string) about {
+func describe(dir, pinned string, command, notes []string) about {
 	cpu := runtime.GOARCH
 	info, _ := os.ReadFile("/proc/cpuinfo")
 	if found := cpuModel.FindSubmatch(info); found != nil {
 		cpu = string(found[1])
 	}
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	notes := slices.Clone(missing)
+	notes = slices.Clone(notes)
 	filesystem := filesystemOf(dir)
 	if filesystem == "tmpfs" {
 		notes = append(notes, "On tmpfs syncs cost nothing, so durable PUTs say little: -dir chooses another filesystem.")

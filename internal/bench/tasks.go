@@ -41,11 +41,15 @@ const (
 	imageDirs layout = iota // a directory for each
 	imagesAPI               // in directories too, but at /images/{id}
 	flat                    // all in one directory
+	bucket                  // in a bucket of S3, which has no files that others could read
 )
 
 func (p peer) url(id string) string {
-	if p.layout == imagesAPI {
+	switch p.layout {
+	case imagesAPI:
 		return "/images/" + id
+	case bucket:
+		return "/images/" + id + ".png"
 	}
 	return "/" + filepath.ToSlash(p.file(id))
 }
@@ -58,8 +62,8 @@ func (p peer) file(id string) string {
 }
 
 // tasks returns all there is to measure, with these builds of imaged.
-func tasks(builds []string, nginxProgram string) []task {
-	var imaged, forms, nginx []peer
+func tasks(builds []string, nginxProgram, minioProgram string) []task {
+	var imaged, forms, nginx, minio []peer
 	for _, build := range builds {
 		imaged = append(imaged, peer{name: filepath.Base(build), program: build, layout: imagesAPI})
 		forms = append(forms, peer{name: filepath.Base(build) + ", multipart", program: build, layout: imagesAPI, multipart: true})
@@ -67,18 +71,21 @@ func tasks(builds []string, nginxProgram string) []task {
 	if nginxProgram != "" {
 		nginx = []peer{{name: "nginx", program: nginxProgram}}
 	}
+	if minioProgram != "" {
+		minio = []peer{{name: "MinIO", program: minioProgram, layout: bucket}}
+	}
 	fileServers := []peer{{name: "http.FileServer"}, {name: "afero.HttpFs"}, {name: "x/net/webdav"}}
 
 	var all []task
 	for _, size := range getSizes {
 		all = append(all, task{"GET " + sizeName(size), get, size,
-			slices.Concat(imaged, nginx, fileServers, []peer{{name: "floor: as fresh"}, {name: "floor: from memory"}})})
+			slices.Concat(imaged, nginx, minio, fileServers, []peer{{name: "floor: as fresh"}, {name: "floor: from memory"}})})
 	}
 	all = append(all, task{"GET, 304", conditionalGet, getSizes[0],
-		slices.Concat(imaged, nginx, fileServers[:1], []peer{{name: "floor: 304 as fresh"}, {name: "floor: only 304"}})})
+		slices.Concat(imaged, nginx, minio, fileServers[:1], []peer{{name: "floor: 304 as fresh"}, {name: "floor: only 304"}})})
 	for _, size := range putSizes {
 		all = append(all, task{"durable PUT " + sizeName(size), put, size,
-			slices.Concat(imaged, forms, []peer{{name: "floor: PUT"}})})
+			slices.Concat(imaged, forms, minio, []peer{{name: "floor: PUT"}})})
 	}
 	for _, size := range putSizes {
 		all = append(all, task{"PUT " + sizeName(size) + " without syncs", put, size,

@@ -279,7 +279,6 @@ http {
 	access_log off;
 	types { image/png png; }
 	sendfile on;
-	tcp_nopush on;
 	keepalive_timeout 120s;
 	keepalive_requests 1000000000;
 	client_max_body_size 0;

@@ -3,9 +3,8 @@
 # machine, one drive each, of which any one may fail. It builds MinIO once,
 # with Go; curl must be there too.
 #
-#	./cluster.sh go test -race -p 1 ./...
-#
-# -p 1 because the tests of one package kill nodes that the others need.
+#	./cluster.sh go test -race ./...
+#	./cluster.sh go run ./bench
 #
 # The command finds in its environment S3_ENDPOINT (the URL of one node),
 # S3_ENDPOINTS (of all), S3_BUCKET, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
@@ -101,7 +100,8 @@ put "$S3_BUCKET" ''
 # few drives have taken by removing the object, and what it replaced is lost.
 put "$S3_BUCKET?versioning=" '<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>'
 
-# Tests of one package kill nodes that those of another need.
+# One package after the other: the tests of one kill nodes that those of another
+# need.
 export GOFLAGS="${GOFLAGS:-} -p=1"
 "$@" &
 command=$!

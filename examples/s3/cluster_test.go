@@ -35,7 +35,7 @@ import (
 func TestCluster(t *testing.T) {
 	c := &cluster{nodes: strings.Fields(os.Getenv("S3_ENDPOINTS")), dir: os.Getenv("S3_CLUSTER")}
 	if len(c.nodes) < 3 || c.dir == "" {
-		t.Skip("there is no cluster: run ./cluster.sh go test -p 1 ./...")
+		t.Skip("there is no cluster: run ./cluster.sh go test ./...")
 	}
 	c.imaged = filepath.Join(t.TempDir(), "imaged")
 	if out, err := exec.Command("go", "build", "-o", c.imaged, ".").CombinedOutput(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -252,13 +253,13 @@ func TestOtherAnswers(t *testing.T) {
 
 func TestCancelled(t *testing.T) {
 	for _, name := range []string{"PutObject", "conditional PutObject", "ListObjects", "Check"} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name+"/before", func(t *testing.T) {
 			e := newEngine(t)
 			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
+			cancel()
 			e.wire.interfere(func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
-				if r.Method != http.MethodDelete { // Check tidies up all the same
-					cancel()
+				if r.Method == http.MethodPut || r.Method == http.MethodDelete {
+					t.Errorf("%s is sent", r.Method)
 				}
 				return next.RoundTrip(r)
 			})
@@ -269,20 +270,91 @@ func TestCancelled(t *testing.T) {
 			})
 		})
 	}
-	t.Run("when the engine has everything", func(t *testing.T) {
-		e := newEngine(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		e.wire.interfere(func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
-			resp, err := next.RoundTrip(r)
-			if err == nil {
-				resp.Body.Close()
+	for _, name := range []string{"ListObjects", "Check"} {
+		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut} {
+			if (name == "ListObjects") != (method == http.MethodGet) {
+				continue
 			}
+			t.Run(name+"/during its "+method, func(t *testing.T) {
+				e := newEngine(t)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				e.wire.interfere(func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+					if r.Method == method {
+						cancel()
+					}
+					return next.RoundTrip(r)
+				})
+				wantNoLeak(t, e.wire, func() {
+					err := operations[name](ctx, e.Fs)
+					wantError(t, name, err, context.Canceled)
+					wantOtherError(t, name, err, imagestore.ErrUnavailable)
+				})
+				e.wire.interfere(nil)
+				wantNothing(t, e) // Check tidies up all the same
+			})
+		}
+	}
+}
+
+// TestCancelledUpload has the caller go away while the body is on its way and
+// when the engine has all of it: what has begun is done.
+func TestCancelledUpload(t *testing.T) {
+	halfway := func(cancel func()) fault {
+		return func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+			r = r.Clone(r.Context())
+			r.Body = &watchedBody{r.Body, 500_000, cancel}
+			return next.RoundTrip(r)
+		}
+	}
+	answered := func(cancel func()) fault {
+		return func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+			resp, err := next.RoundTrip(r)
 			cancel()
-			return nil, r.Context().Err()
-		})
-		err := operations["PutObject"](ctx, e.Fs)
-		wantError(t, "PutObject", err, context.Canceled, imagestore.ErrUnavailable)
-	})
+			return resp, err
+		}
+	}
+	for when, fault := range map[string]func(cancel func()) fault{"halfway": halfway, "at the end": answered} {
+		for _, conditional := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/conditional=%t", when, conditional), func(t *testing.T) {
+				e := newEngine(t)
+				old := put(t, e, "file", text('a', 1000))
+				var cond imagestore.Precondition
+				if conditional {
+					cond = imagestore.IfMatch(etag(old))
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				e.wire.interfere(fault(cancel))
+				want := text('b', 1<<20)
+				wantNoLeak(t, e.wire, func() {
+					if _, err := e.PutObject(ctx, "file", bytes.NewReader(want), cond); err != nil {
+						t.Error(err)
+					}
+				})
+				if ctx.Err() == nil {
+					t.Error("nobody has gone away: nothing was tested")
+				}
+				e.wire.interfere(nil)
+				wantContent(t, e, "file", want)
+			})
+		}
+	}
+}
+
+// A watchedBody calls then, perhaps more than once, when n bytes have been read.
+type watchedBody struct {
+	io.ReadCloser
+	n    int
+	then func()
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.n -= n; b.n <= 0 {
+		b.then()
+	}
+	return n, err
 }
 
 // TestUnknownOutcome loses the answers to changes that are made.

@@ -214,14 +214,12 @@ func (s *stream) Close() error {
 type upload struct {
 	body io.ReadSeeker
 	w    *watch
-	at   int64
 	err  error // of body
 }
 
 func (u *upload) Read(p []byte) (int, error) {
 	u.w.touch()
 	n, err := u.body.Read(p)
-	u.at += int64(n)
 	if err != nil && err != io.EOF {
 		u.err = err
 	}
@@ -230,7 +228,6 @@ func (u *upload) Read(p []byte) (int, error) {
 
 func (u *upload) Seek(offset int64, whence int) (int64, error) {
 	at, err := u.body.Seek(offset, whence)
-	u.at = at
 	if err != nil {
 		u.err = err
 	}

@@ -2,12 +2,15 @@ package s3fs_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"image"
 	"image/png"
 	"io"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"testing"
@@ -70,7 +73,7 @@ func TestRequests(t *testing.T) {
 		if _, err := store.Put(ctx, "a", bytes.NewReader(b)); err != nil {
 			t.Fatal(err)
 		}
-		e.wire.wantSent(t, "Put of another version", "PUT", "PUT")
+		e.wire.wantSent(t, "Put of another version", "PUT")
 		img, err := store.Get(ctx, "a")
 		if err != nil {
 			t.Fatal(err)
@@ -132,6 +135,41 @@ func TestRequests(t *testing.T) {
 		t.Errorf("All gives %q", got)
 	}
 	e.wire.wantSent(t, "All of 20 images", "LIST")
+}
+
+// TestUploadRequests pins what an upload over HTTP costs, whose answer tells a
+// new image from another version.
+func TestUploadRequests(t *testing.T) {
+	e := newEngine(t)
+	if err := e.Check(t.Context()); err != nil { // as imaged does
+		t.Fatal(err)
+	}
+	e.wire.sent()
+	h := imagestore.NewHandler(imagestore.New(e, nil), nil)
+	b := picture(t, 100, 1)
+	for _, upload := range []struct {
+		id, header, value string
+		status            int
+		sent              []string
+	}{
+		{"a", "", "", http.StatusCreated, []string{"HEAD", "PUT"}},
+		{"a", "", "", http.StatusOK, []string{"HEAD", "PUT"}},
+		{"a", "If-Match", "*", http.StatusOK, []string{"HEAD", "PUT"}},
+		{"a", "If-None-Match", "*", http.StatusPreconditionFailed, []string{"HEAD"}},
+		{"b", "If-None-Match", "*", http.StatusCreated, []string{"HEAD", "PUT"}},
+	} {
+		r := httptest.NewRequest(http.MethodPut, "/images/"+upload.id, bytes.NewReader(b))
+		if upload.header != "" {
+			r.Header.Set(upload.header, upload.value)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		what := fmt.Sprintf("PUT of %s with %s", upload.id, cmp.Or(upload.header, "no condition"))
+		if w.Code != upload.status {
+			t.Errorf("%s is answered %d, not %d: %s", what, w.Code, upload.status, w.Body)
+		}
+		e.wire.wantSent(t, what, upload.sent...)
+	}
 }
 
 // TestUpstreamRequests is what the same would cost with afero-s3 alone.

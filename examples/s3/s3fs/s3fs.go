@@ -23,6 +23,9 @@
 // for every Read of a body and for every piece of an upload, but not for an
 // upload or a download as a whole.
 //
+// ListObjects and Check end with their context. A PutObject that has begun does
+// not: MINIO.md says what an engine may make of one that is cut off.
+//
 // # Checksums
 //
 // They are as the client is configured, by default with a CRC-32 that the engine
@@ -150,9 +153,11 @@ func (f *Fs) Check(ctx context.Context) (err error) {
 }
 
 // PutObject makes a file of all that body holds, as [imagestore.ObjectFs] has
-// it. It is one request, which S3 allows 5 GiB, and is not repeated. Conditions
-// that the engine does not know are refused with [imagestore.ErrUnsupported] if
-// it says so; whether it does is for Check to find out.
+// it. It is one request, which S3 allows 5 GiB, and is not repeated. Once begun
+// it goes on when ctx is done, and returns what has come of it: a nil error, for
+// example. Conditions that the engine does not know are refused with
+// [imagestore.ErrUnsupported] if it says so; whether it does is for Check to find
+// out.
 func (f *Fs) PutObject(ctx context.Context, name string, body io.ReadSeeker, cond imagestore.Precondition) (os.FileInfo, error) {
 	size, err := body.Seek(0, io.SeekEnd)
 	if err == nil {
@@ -164,9 +169,9 @@ func (f *Fs) PutObject(ctx context.Context, name string, body io.ReadSeeker, con
 	if err := ctx.Err(); err != nil {
 		return nil, &fs.PathError{Op: "put", Path: name, Err: err}
 	}
-	// Once begun it goes on to its end, or until the engine keeps still: in a
-	// bucket without versions, MinIO undoes a PUT that is cut off by removing the
-	// object, and what it was to replace is lost.
+	// In a bucket without versions, MinIO undoes a PUT that is cut off by removing
+	// the object, and what it was to replace is lost. So this one goes on to its
+	// end, or until the engine keeps still.
 	w := f.watch(context.WithoutCancel(ctx))
 	defer w.end()
 	up := &upload{body: body, w: w}

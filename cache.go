@@ -46,38 +46,47 @@ func (c *cache) peek(id string) *cached {
 // tells as much: network filesystems answer Stat with what they know of old.
 func (s *Store) statSuffices(id string) bool { return s.objects != nil || s.cache.peek(id) != nil }
 
-// is says whether a file is still the one that the image was read from.
+// is says whether a file is still the one that the image was read from, and has
+// not been written to since.
 func (c *cached) is(fi os.FileInfo) bool {
-	return os.SameFile(c.fi, fi) && c.fi.ModTime().Equal(fi.ModTime()) && c.fi.Size() == fi.Size()
+	return os.SameFile(c.fi, fi) && c.fi.ModTime().Equal(fi.ModTime()) && c.fi.Size() == fi.Size() && sameChange(c.fi, fi)
 }
+
+// cost is what an image takes of cacheSize: what there is beside its bytes, less
+// than 1 KiB, is most of it for the smallest ones.
+func (c *cached) cost() int { return len(c.data) + 1<<10 }
 
 // drop removes an image.
 func (c *cache) drop(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.remove(id)
+}
+
+// remove is drop for who has the lock.
+func (c *cache) remove(id string) {
 	if old := c.items[id]; old != nil {
-		c.size -= len(old.data)
+		c.size -= old.cost()
 		delete(c.items, id)
 	}
 }
 
 // add has an image kept, and any others dropped for it if there is no room.
 func (c *cache) add(item *cached) {
-	c.drop(item.ID)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.items == nil {
 		c.items = make(map[string]*cached)
 	}
-	for id, old := range c.items { // in random order
-		if c.size+len(item.data) <= cacheSize {
+	c.remove(item.ID)
+	for id := range c.items { // in random order
+		if c.size+item.cost() <= cacheSize {
 			break
 		}
-		c.size -= len(old.data)
-		delete(c.items, id)
+		c.remove(id)
 	}
 	c.items[item.ID] = item
-	c.size += len(item.data)
+	c.size += item.cost()
 }
 
 // An inMemory reads a cached image.
@@ -96,11 +105,12 @@ func (c *cached) open() *Image {
 
 // load reads a small image into memory, and the cache if it may be there.
 func (s *Store) load(info Info, f *os.File, fi os.FileInfo) (*Image, error) {
+	keep := time.Since(fi.ModTime()) > settled && isLocal(f)
 	item := &cached{info, fi, make([]byte, info.Size), newImageHeader(info)}
 	if _, err := io.ReadFull(f, item.data); err != nil {
 		return nil, err
 	}
-	if time.Since(fi.ModTime()) > settled && isLocal(f) {
+	if keep {
 		s.cache.add(item)
 	}
 	return item.open(), nil

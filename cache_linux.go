@@ -31,3 +31,12 @@ func isLocal(f *os.File) (local bool) {
 	})
 	return local
 }
+
+// sameChange says whether a file has not been changed, in any way, between two
+// looks at it. Its modification time can be set back, and its inode be given to
+// the next file after it, but nobody sets the time of the last change.
+func sameChange(a, b os.FileInfo) bool {
+	was, ok := a.Sys().(*syscall.Stat_t)
+	is, ok2 := b.Sys().(*syscall.Stat_t)
+	return ok && ok2 && was.Ctim == is.Ctim
+}

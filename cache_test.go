@@ -86,6 +86,24 @@ func TestCacheNeverStale(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, second, true},
+		{"removed, and another written with the same time, maybe in the same inode", func(t *testing.T, _ *imagestore.Store, _, file string) {
+			fi, err := os.Stat(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(os.Remove(file), os.WriteFile(file, second, 0o666), os.Chtimes(file, fi.ModTime(), fi.ModTime())); err != nil {
+				t.Fatal(err)
+			}
+		}, second, true},
+		{"written by hand, and the time set back", func(t *testing.T, _ *imagestore.Store, _, file string) {
+			fi, err := os.Stat(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(os.WriteFile(file, second, 0o666), os.Chtimes(file, fi.ModTime(), fi.ModTime())); err != nil {
+				t.Fatal(err)
+			}
+		}, second, true},
 		{"written by hand", func(t *testing.T, _ *imagestore.Store, _, file string) {
 			if err := os.WriteFile(file, second, 0o666); err != nil {
 				t.Fatal(err)
@@ -233,4 +251,29 @@ func TestCacheRace(t *testing.T) {
 	}
 	stop()
 	readers.Wait()
+}
+
+// TestCacheAndVerify damages a file whose image is kept in memory.
+func TestCacheAndVerify(t *testing.T) {
+	dir, s, opened := newCached(t)
+	put(t, s, "a", noise(t, 20, 1))
+	file := filepath.Join(dir, "a", "image.png")
+	age(t, file)
+	get(t, s, "a")
+	opened()
+	if get(t, s, "a"); opened() != 0 {
+		t.Fatal("the image is not kept in memory")
+	}
+	if err := s.Verify(t.Context(), "a"); err != nil || opened() != 1 {
+		t.Errorf("Verify has not read the file, or found %v", err)
+	}
+	b := noise(t, 20, 1)
+	b[len(b)/2] ^= 1
+	if err := os.WriteFile(file, b, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	age(t, file)
+	if err := s.Verify(t.Context(), "a"); !errors.Is(err, imagestore.ErrBroken) {
+		t.Errorf("Verify of a damaged image returns %v", err)
+	}
 }

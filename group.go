@@ -1,6 +1,9 @@
 package imagestore
 
-import "sync"
+import (
+	"errors"
+	"sync"
+)
 
 // A group makes one call do for all who ask for it while the one before runs.
 type group struct {
@@ -33,7 +36,8 @@ func (g *group) do(f func() error) error {
 	g.mu.Lock()
 	g.next = nil // for who comes from now on, this call is too early
 	g.mu.Unlock()
+	defer close(c.done)
+	c.err = errors.New("the call has panicked") // unless it returns
 	c.err = f()
-	close(c.done)
 	return c.err
 }

@@ -3,6 +3,7 @@ package imagestore_test
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -970,3 +971,29 @@ func (b *syncBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.b.String()
 }
+
+// TestMiddlewareEncodes has middleware send images in another encoding, which
+// has another length.
+func TestMiddlewareEncodes(t *testing.T) {
+	s := imagestore.New(onDisk(t), nil)
+	b := noise(t, 80, 1)
+	put(t, s, "a", b)
+	h := imagestore.NewHandler(s, nil)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		zw := gzip.NewWriter(w)
+		defer zw.Close()
+		h.ServeHTTP(encoded{w, zw}, r)
+	}))
+	defer srv.Close()
+	if got := request(t, "GET", srv.URL+"/images/a", nil); !bytes.Equal(got.body, b) {
+		t.Errorf("%s, %d bytes", got.Status, len(got.body))
+	}
+}
+
+type encoded struct {
+	http.ResponseWriter
+	w io.Writer
+}
+
+func (e encoded) Write(p []byte) (int, error) { return e.w.Write(p) }

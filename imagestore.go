@@ -27,8 +27,8 @@ const (
 	imageFile  = "image.png"
 	stagingDir = ".staging"
 
-	// bufferSize is what an upload costs in memory, and what of it is proven
-	// before anything is written.
+	// bufferSize is what of an upload is proven before anything is written, and
+	// most of what it costs in memory; a form has a second buffer.
 	bufferSize = 64 << 10
 	// dirBatch is how many names of a directory are held at a time.
 	dirBatch = 1024
@@ -378,16 +378,8 @@ func (s *Store) Get(ctx context.Context, id string) (img *Image, err error) {
 		}
 		s.cache.drop(id)
 	}
-	f, err := s.fs.Open(imagePath(id))
+	f, fi, err := s.open(id)
 	if err != nil {
-		return nil, notFound(err)
-	}
-	fi, err := f.Stat()
-	if err == nil && !fi.Mode().IsRegular() {
-		err = ErrNotFound
-	}
-	if err != nil {
-		f.Close()
 		return nil, err
 	}
 	info := s.infoOf(id, fi)
@@ -396,6 +388,23 @@ func (s *Store) Get(ctx context.Context, id string) (img *Image, err error) {
 		return s.load(info, file, fi)
 	}
 	return &Image{info, f}, nil
+}
+
+// open opens the file of an image.
+func (s *Store) open(id string) (afero.File, os.FileInfo, error) {
+	f, err := s.fs.Open(imagePath(id))
+	if err != nil {
+		return nil, nil, notFound(err)
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = ErrNotFound
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, fi, nil
 }
 
 // Stat describes the image without opening it. Errors are those of Get.
@@ -413,12 +422,15 @@ func (s *Store) Stat(ctx context.Context, id string) (info Info, err error) {
 // is not; other errors are those of Get. The limits on size do not matter here.
 func (s *Store) Verify(ctx context.Context, id string) (err error) {
 	defer wrap("verify", id, &err)
-	img, err := s.Get(ctx, id)
-	if err != nil {
-		return errors.Unwrap(err) // of the name of the operation
+	if err := cmp.Or(CheckID(id), ctx.Err()); err != nil {
+		return err
 	}
-	defer img.Close()
-	proof := pngproof.NewReader(img, pngproof.Config{Deep: s.opts.Deep})
+	f, _, err := s.open(id) // not Get, which may have it in memory
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	proof := pngproof.NewReader(f, pngproof.Config{Deep: s.opts.Deep})
 	defer proof.Close()
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
@@ -441,14 +453,14 @@ func (s *Store) Delete(ctx context.Context, id string, conds ...Precondition) (e
 	if err := CheckID(id); err != nil {
 		return err
 	}
-	if s.objects != nil {
-		return s.deleteObject(ctx, id, conds)
-	}
 	unlock, err := s.locks.lock(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if s.objects != nil {
+		return s.deleteObject(ctx, id, conds)
+	}
 	old, version, err := s.stat(id)
 	if err == nil {
 		err = cmp.Or(check(conds, old.ETag), ctx.Err())

@@ -32,26 +32,37 @@ func TestLocksAreForgotten(t *testing.T) {
 // TestCacheIsBounded looks at what the cache keeps, which no caller sees.
 func TestCacheIsBounded(t *testing.T) {
 	var c cache
-	for i := range 10_000 {
-		id := fmt.Sprint(rand.IntN(5000))
-		if i%10 == 0 {
-			c.drop(id)
-			continue
+	for _, largest := range []int{1, smallSize} { // for the smallest, what is beside the bytes matters
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for i := range 20_000 {
+					id := fmt.Sprint(rand.IntN(20_000))
+					if i%10 == 0 {
+						c.drop(id)
+						continue
+					}
+					c.add(&cached{Info: Info{ID: id}, data: make([]byte, rand.IntN(largest))})
+				}
+			})
 		}
-		c.add(&cached{Info: Info{ID: id}, data: make([]byte, rand.IntN(smallSize))})
-		if c.peek(id) == nil {
-			t.Fatal("what was added is not there")
-		}
+		wg.Wait()
 		total := 0
 		for _, item := range c.items {
-			total += len(item.data)
+			total += len(item.data) + 1000
 		}
-		if c.size != total || total > cacheSize {
+		if c.size < total || total > cacheSize {
 			t.Fatalf("%d bytes are kept, the cache counts %d and may have %d", total, c.size, cacheSize)
 		}
+		if c.size < cacheSize/2 || len(c.items) < 100 {
+			t.Errorf("only %d images of %d bytes are kept", len(c.items), c.size)
+		}
 	}
-	if c.size < cacheSize/2 {
-		t.Errorf("only %d bytes are kept of %d", c.size, cacheSize)
+	for id := range c.items {
+		c.drop(id)
+	}
+	if c.size != 0 {
+		t.Errorf("nothing is kept, and the cache counts %d bytes", c.size)
 	}
 }
 

@@ -25,7 +25,8 @@ import (
 // The [os.FileInfo] of its files have one more method, ETag() string: the
 // strong entity tag (RFC 9110, section 8.8.3), with its quotes, that the object
 // store gives the object. Images have this one, rather than one made of their
-// modification time. Errors for want of the object store itself match
+// modification time; where it is made of the bytes, as with S3, versions with the
+// same bytes are one version to IfMatch. Errors for want of the object store itself match
 // [ErrUnavailable].
 type ObjectFs interface {
 	afero.Fs

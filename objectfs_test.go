@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/ba692904/imagestore"
@@ -204,5 +207,29 @@ func TestObjectPages(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Fatalf("in pages of %d: %q, not %q", limit, got, want)
 		}
+	}
+}
+
+// TestObjectDeletes has several delete one image at once: one did.
+func TestObjectDeletes(t *testing.T) {
+	fsys := memobject.New()
+	s := imagestore.New(fsys, nil)
+	put(t, s, "a", noise(t, 10, 1))
+	var deleted atomic.Int64
+	var wg sync.WaitGroup
+	fsys.Before = func(op, _ string) error { runtime.Gosched(); return nil }
+	for range 16 {
+		wg.Go(func() {
+			switch err := s.Delete(t.Context(), "a"); {
+			case err == nil:
+				deleted.Add(1)
+			case !errors.Is(err, imagestore.ErrNotFound):
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if deleted.Load() != 1 {
+		t.Errorf("%d deletes report success", deleted.Load())
 	}
 }

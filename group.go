@@ -17,6 +17,8 @@ type call struct {
 	err  error // once done
 }
 
+var errPanicked = errors.New("the call has panicked")
+
 // do returns what a call of f returned that began after do did.
 func (g *group) do(f func() error) error {
 	g.mu.Lock()
@@ -37,7 +39,7 @@ func (g *group) do(f func() error) error {
 	g.next = nil // for who comes from now on, this call is too early
 	g.mu.Unlock()
 	defer close(c.done)
-	c.err = errors.New("the call has panicked") // unless it returns
+	c.err = errPanicked // unless it returns
 	c.err = f()
 	return c.err
 }

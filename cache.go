@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	// Images of up to smallSize are kept in memory once they have been read,
-	// cacheSize bytes of them at the most, those of a store's busiest moments.
+	// Images of up to smallSize bytes are kept in memory once they have been
+	// read, as many as cacheSize bytes hold. Larger ones gain nothing: sendfile
+	// does without copying them.
 	smallSize = 64 << 10
 	cacheSize = 16 << 20
 	// settled is how old a file must be to be kept: a younger one may change

@@ -458,15 +458,15 @@ func (s *Store) Delete(ctx context.Context, id string, conds ...Precondition) (e
 		return err
 	}
 	defer unlock()
-	if s.objects != nil {
-		return s.deleteObject(ctx, id, conds)
-	}
 	old, version, err := s.stat(id)
 	if err == nil {
 		err = cmp.Or(check(conds, old.ETag), ctx.Err())
 	}
 	if err != nil {
 		return err
+	}
+	if s.objects != nil {
+		return s.deleteObject(id, conds)
 	}
 	raise(&s.deleted, version)
 	if err := s.remove(id, version, len(conds) > 0); err != nil {

@@ -1,7 +1,6 @@
 package imagestore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,16 +91,8 @@ func (s *Store) putObject(ctx context.Context, id string, u *upload, etag string
 	return Info{}, false, &fault{kind: ErrPrecondition, detail: "the image changes too often"}
 }
 
-// deleteObject is Delete on an ObjectFs.
-func (s *Store) deleteObject(ctx context.Context, id string, conds []Precondition) error {
-	// Looked at also because object stores do not say whether there was anything.
-	old, _, err := s.stat(id)
-	if err == nil {
-		err = cmp.Or(check(conds, old.ETag), ctx.Err())
-	}
-	if err != nil {
-		return err
-	}
+// deleteObject deletes an image that is there, as conds demand.
+func (s *Store) deleteObject(id string, conds []Precondition) error {
 	if conditional(conds) {
 		return &fault{kind: ErrUnsupported, detail: "an object store deletes without conditions, and another process may put a new version in between; delete without one"}
 	}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -18,14 +17,11 @@ import (
 	"time"
 
 	"github.com/ba692904/imagestore"
-	"github.com/ba692904/imagestore/internal/guard"
+	"github.com/ba692904/imagestore/internal/daemon"
 	"github.com/spf13/afero"
 )
 
 const (
-	// shutdownTimeout is how long requests under way may take once imaged is
-	// told to stop.
-	shutdownTimeout = 30 * time.Second
 	// What crashes have left is removed at the start and then every day. No
 	// upload stands still for an hour.
 	sweepEvery = 24 * time.Hour
@@ -85,41 +81,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	store := imagestore.New(afero.NewBasePathFs(afero.NewOsFs(), root), opts)
 	images := imagestore.NewHandler(store, &imagestore.HandlerOptions{Timeout: *timeout})
-	// Not a ServeMux, which would answer ids such as ".." with a redirect.
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/healthz" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-			fmt.Fprintln(w, "ok")
-			return
-		}
-		images.ServeHTTP(w, r)
-	})
 	names := strings.FieldsFunc(*hosts, func(r rune) bool { return r == ',' || r == ' ' })
-	checkHost := len(names) > 0 || ln.Addr().(*net.TCPAddr).IP.IsLoopback()
-	server := &http.Server{
-		Handler:           guard.New(handler, checkHost, names),
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       *timeout, // which the handler extends for uploads and downloads
-		WriteTimeout:      *timeout,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
-	}
 	fmt.Fprintf(stdout, "imaged: listening on http://%s, storing in %s\n", ln.Addr(), root)
 
 	go sweep(ctx, store)
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(ln) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	deadline, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
-	defer cancel()
-	if err := server.Shutdown(deadline); err != nil {
-		return errors.Join(fmt.Errorf("requests were still under way after %v: %w", shutdownTimeout, err), server.Close())
-	}
-	return nil
+	return daemon.Serve(ctx, ln, images, names, *timeout)
 }
 
 // sweep keeps the store tidy until ctx is done.

@@ -9,7 +9,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -24,15 +23,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/ba692904/imagestore"
 	"github.com/ba692904/imagestore/examples/s3/s3fs"
-	"github.com/ba692904/imagestore/internal/guard"
+	"github.com/ba692904/imagestore/internal/daemon"
 )
 
 const (
 	// startTimeout is how long the first look at the bucket may take.
 	startTimeout = time.Minute
-	// shutdownTimeout is how long requests under way may take once imaged is
-	// told to stop.
-	shutdownTimeout = 30 * time.Second
 	// idleConns is how many connections to the engine are kept. The SDK's 10
 	// would have a busy server open and close them all the time.
 	idleConns = 256
@@ -82,38 +78,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	images := imagestore.NewHandler(imagestore.New(fsys, nil), nil)
-	// Not a ServeMux, which would answer ids such as ".." with a redirect.
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/healthz" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-			fmt.Fprintln(w, "ok")
-			return
-		}
-		images.ServeHTTP(w, r)
-	})
-	server := &http.Server{
-		Handler:           guard.New(handler, ln.Addr().(*net.TCPAddr).IP.IsLoopback(), nil),
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       imagestore.DefaultTimeout, // which the handler extends for uploads and downloads
-		WriteTimeout:      imagestore.DefaultTimeout,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
-	}
 	fmt.Fprintf(stdout, "imaged: listening on http://%s, storing in s3://%s\n", ln.Addr(), path.Join(*bucket, *prefix))
-
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(ln) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	deadline, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
-	defer cancel()
-	if err := server.Shutdown(deadline); err != nil {
-		return errors.Join(fmt.Errorf("requests were still under way after %v: %w", shutdownTimeout, err), server.Close())
-	}
-	return nil
+	return daemon.Serve(ctx, ln, images, nil, imagestore.DefaultTimeout)
 }
 
 func newClient(ctx context.Context, endpoint string) (*s3.Client, error) {

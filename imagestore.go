@@ -59,8 +59,9 @@ type Options struct {
 	NoSync bool
 }
 
-// A Store keeps images on a filesystem, which may be an [ObjectFs]. All its methods may be called
-// concurrently; what they return matches the errors of this package.
+// A Store keeps images on a filesystem, which may be an [ObjectFs]. All its
+// methods may be called concurrently; what they return matches the errors of
+// this package.
 type Store struct {
 	fs       afero.Fs
 	objects  ObjectFs // the same, if it is one

@@ -25,8 +25,8 @@ import (
 // strong entity tag (RFC 9110, section 8.8.3), with its quotes, that the object
 // store gives the object. Images have this one, rather than one made of their
 // modification time; where it is made of the bytes, as with S3, versions with the
-// same bytes are one version to IfMatch. Errors for want of the object store itself match
-// [ErrUnavailable].
+// same bytes are one version to IfMatch. Errors for want of the object store
+// itself match [ErrUnavailable].
 type ObjectFs interface {
 	afero.Fs
 
@@ -58,7 +58,7 @@ func (u *upload) createTemp() error {
 }
 
 // putObject publishes an upload that has passed. The object store decides about
-// conditions, so no lock is needed. etag is that of the image that was there when
+// conditions, so an upload needs no lock. etag is that of the image that was there when
 // conds were looked at.
 func (s *Store) putObject(ctx context.Context, id string, u *upload, etag string, conds []Precondition) (info Info, replaced bool, err error) {
 	for range 100 { // an image hardly changes more often meanwhile

@@ -10,8 +10,11 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"github.com/ba692904/imagestore"
 	"github.com/ba692904/imagestore/internal/crashfs"
@@ -117,20 +120,23 @@ func TestEveryOperationFails(t *testing.T) {
 }
 
 // TestTrace pins what each kind of change does to the filesystem, so that
-// nothing is added or lost unnoticed.
+// nothing is added or lost unnoticed. What it does to the root is apart: that
+// goes on while the image's directory is synced.
 func TestTrace(t *testing.T) {
 	stage := []string{"openfile .staging/*", "file.write .staging/*", "stat a/image.png"}
 	seal := []string{"chtimes .staging/*", "stat .staging/*", "file.sync .staging/*", "file.close .staging/*", "stat .staging/*"}
-	syncs := []string{"open .", "file.sync .", "file.close .", "open a", "file.sync a", "file.close a"}
-	deletion := []string{"stat a/image.png", "remove a/image.png", "stat a/image.png", "open a", "file.readdirnames a", "file.close a", "remove a", "open .", "file.sync .", "file.close .", "open a"}
+	create := []string{"mkdir a", "rename .staging/* a/image.png"}
+	syncs := []string{"open a", "file.sync a", "file.close a"}
+	deletion := []string{"stat a/image.png", "remove a/image.png", "stat a/image.png", "open a", "file.readdirnames a", "file.close a", "remove a", "open a"}
 	want := map[string][]string{
-		"put new":           slices.Concat(stage, seal, []string{"mkdir a", "rename .staging/* a/image.png"}, syncs),
-		"put new, IfAbsent": slices.Concat([]string{"stat a/image.png"}, stage, seal, []string{"mkdir a", "rename .staging/* a/image.png"}, syncs),
-		"replace":           slices.Concat(stage, seal, []string{"rename .staging/* a/image.png"}, syncs),
-		"replace, IfMatch":  slices.Concat([]string{"stat a/image.png"}, stage, seal, []string{"rename .staging/* a/image.png"}, syncs),
+		"put new":           slices.Concat(stage, seal, create, syncs),
+		"put new, IfAbsent": slices.Concat([]string{"stat a/image.png"}, stage, seal, create, syncs),
+		"replace":           slices.Concat(stage, seal, create[1:], syncs),
+		"replace, IfMatch":  slices.Concat([]string{"stat a/image.png"}, stage, seal, create[1:], syncs),
 		"delete":            deletion,
 		"delete, IfMatch":   deletion,
 	}
+	wantOfRoot := []string{"open .", "file.sync .", "file.close ."}
 	for _, c := range changes {
 		fsys := faultfs.New(onDisk(t))
 		s := imagestore.New(fsys, nil)
@@ -143,18 +149,41 @@ func TestTrace(t *testing.T) {
 		if err := c.change(t, s, noise(t, 1, 2), etag); err != nil {
 			t.Error(err)
 		}
-		var got []string
+		var got, ofRoot []string
 		for _, op := range fsys.Trace() {
 			words := strings.Fields(op.String())
+			if words[1] == "." {
+				ofRoot = append(ofRoot, op.String())
+				continue
+			}
 			if strings.HasPrefix(words[1], ".staging/") {
 				words[1] = ".staging/*"
 			}
 			got = append(got, strings.Join(words, " "))
 		}
-		if !slices.Equal(got, want[c.name]) {
-			t.Errorf("%s does\n\t%s\nand not\n\t%s", c.name, strings.Join(got, "\n\t"), strings.Join(want[c.name], "\n\t"))
+		if !slices.Equal(got, want[c.name]) || !slices.Equal(ofRoot, wantOfRoot) {
+			t.Errorf("%s does\n\t%s\nand to the root %q, and not\n\t%s", c.name, strings.Join(got, "\n\t"), ofRoot, strings.Join(want[c.name], "\n\t"))
 		}
 	}
+}
+
+// TestSyncsAtOnce has the Sync of each of the two directories wait for that of
+// the other to begin: one after the other, they would wait for ever.
+func TestSyncsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fsys := faultfs.New(afero.NewMemMapFs())
+		begun := map[string]chan struct{}{".": make(chan struct{}), "a": make(chan struct{})}
+		fsys.FailIf(func(op faultfs.Op) error {
+			if op.Name == "file.sync" && begun[op.Path] != nil {
+				close(begun[op.Path])
+				for _, other := range begun {
+					<-other
+				}
+			}
+			return nil
+		})
+		put(t, imagestore.New(fsys, nil), "a", noise(t, 1, 1))
+	})
 }
 
 // TestPowerCut cuts the power after every operation of a series of changes.
@@ -180,12 +209,17 @@ func TestPowerCutNotices(t *testing.T) {
 		"no Sync of the root":              noSync(func(path string) bool { return path == "." }),
 		"no Sync after Delete": func(c *crashfs.Fs) afero.Fs {
 			fsys := faultfs.New(c)
-			deleting := false
+			var deleting atomic.Bool
 			fsys.FailIf(func(op faultfs.Op) error {
-				deleting = deleting && op.Name != "openfile" || op.Name == "remove"
+				switch op.Name {
+				case "remove":
+					deleting.Store(true)
+				case "openfile":
+					deleting.Store(false)
+				}
 				return nil
 			})
-			fsys.Drop(func(op faultfs.Op) bool { return op.Name == "file.sync" && deleting })
+			fsys.Drop(func(op faultfs.Op) bool { return op.Name == "file.sync" && deleting.Load() })
 			return fsys
 		},
 		"Sync after Rename": func(c *crashfs.Fs) afero.Fs {
@@ -245,7 +279,10 @@ func powerCut(t *testing.T, wrap func(*crashfs.Fs) afero.Fs) (bad string) {
 	acked := make(map[string]string) // what the store has promised to keep
 	var id, next string              // the change under way; "" deletes
 	seed := uint64(0)
+	var mu sync.Mutex
 	disk.After(func(op string) {
+		mu.Lock()
+		defer mu.Unlock()
 		if bad != "" {
 			return
 		}

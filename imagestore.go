@@ -63,12 +63,11 @@ type Options struct {
 // methods may be called concurrently; what they return matches the errors of
 // this package.
 type Store struct {
-	fs       afero.Fs
-	objects  ObjectFs // the same, if it is one
-	opts     Options
-	locks    locks
-	cache    cache
-	rootSync group
+	fs      afero.Fs
+	objects ObjectFs // the same, if it is one
+	opts    Options
+	locks   locks
+	cache   cache
 	// deleted is the latest version deleted, in ns since 1970: one that is put
 	// afterwards must be later, also where the filesystem's times are coarse or
 	// the clock has been set back.
@@ -754,18 +753,22 @@ func (s *Store) current(id string, conds []Precondition) (Info, int64, error) {
 
 // syncChange makes durable what has changed under an id. The root is synced even
 // if the image's directory is not new: another process may have made it and not
-// have come to that yet. One Sync of the root does for all changes that wait for
-// it. It comes first, because others keep changing the root: where both are in
-// one journal, the other Sync then finds its work done, and not the reverse.
+// have come to that yet. Both Syncs run at the same time, so that a journal has
+// one commit for them, and for those of other changes that wait for it.
 func (s *Store) syncChange(id string) error {
-	return cmp.Or(s.rootSync.do(func() error { return s.syncDir(".") }), s.syncDir(id))
+	if s.opts.NoSync || runtime.GOOS == "windows" { // Windows cannot, and needs not
+		return nil
+	}
+	var wg sync.WaitGroup
+	var rootErr error
+	wg.Go(func() { rootErr = s.syncDir(".") })
+	err := s.syncDir(id)
+	wg.Wait()
+	return cmp.Or(rootErr, err)
 }
 
 // syncDir makes the entries of a directory durable.
 func (s *Store) syncDir(name string) error {
-	if s.opts.NoSync || runtime.GOOS == "windows" { // Windows cannot, and needs not
-		return nil
-	}
 	d, err := s.fs.Open(name)
 	if isNotExist(err) {
 		return nil // deleted by another process, which syncs what that changed

@@ -2,11 +2,9 @@ package imagestore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"testing"
 )
 
@@ -63,45 +61,5 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	if c.size != 0 {
 		t.Errorf("nothing is kept, and the cache counts %d bytes", c.size)
-	}
-}
-
-// TestGroupShares has many ask for a call while one is under way. Each gets the
-// result of a call that began after it had asked, and few are made.
-func TestGroupShares(t *testing.T) {
-	const callers = 50
-	var (
-		g          group
-		asked      atomic.Int64
-		calls      int
-		first      = make(chan struct{})
-		under, end = make(chan struct{}), make(chan struct{})
-		failed     = errors.New("the second fails")
-		results    [callers]error
-		wg         sync.WaitGroup
-	)
-	go func() {
-		defer close(end)
-		_ = g.do(func() error { close(under); <-first; return nil })
-	}()
-	<-under
-	for i := range callers {
-		wg.Go(func() {
-			asked.Add(1)
-			results[i] = g.do(func() error { calls++; return failed })
-		})
-	}
-	for asked.Load() < callers {
-	}
-	close(first)
-	wg.Wait()
-	<-end
-	if calls < 1 || calls > callers/2 {
-		t.Errorf("%d callers have caused %d calls", callers, calls)
-	}
-	for _, err := range results {
-		if err != failed {
-			t.Errorf("a caller got %v, which is not what its call returned", err)
-		}
 	}
 }

@@ -41,7 +41,7 @@ func Serve(ctx context.Context, ln net.Listener, images http.Handler, hosts []st
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(ln) }()
+	go func() { failed <- server.Serve(joiner{ln}) }()
 	select {
 	case err := <-failed:
 		return err

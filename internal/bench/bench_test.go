@@ -45,14 +45,14 @@ func BenchmarkStore(b *testing.B) {
 				var bare floor // the floor's own, on the same filesystem
 				var fsys afero.Fs
 				if place.onDisk {
-					mine = floor{afero.NewOsFs(), b.TempDir(), false}
-					bare = floor{afero.NewOsFs(), b.TempDir(), place.sync}
+					mine = floor{fs: afero.NewOsFs(), root: b.TempDir()}
+					bare = floor{fs: afero.NewOsFs(), root: b.TempDir(), sync: place.sync}
 					fsys = afero.NewBasePathFs(afero.NewOsFs(), mine.root)
 				} else {
 					// One for each: a rename in a MemMapFs looks at all its files.
 					fsys = afero.NewMemMapFs()
-					mine = floor{fsys, ".", false}
-					bare = floor{afero.NewMemMapFs(), ".", place.sync}
+					mine = floor{fs: fsys, root: "."}
+					bare = floor{fs: afero.NewMemMapFs(), root: ".", sync: place.sync}
 				}
 				image := noise(size)
 				for _, f := range []floor{mine, bare} {
@@ -208,7 +208,7 @@ func BenchmarkPuts(b *testing.B) {
 	for _, size := range []int{8 << 10, 1 << 20} {
 		b.Run(sizeName(size), func(b *testing.B) {
 			image := noise(size)
-			bare := floor{afero.NewOsFs(), b.TempDir(), true}
+			bare := floor{fs: afero.NewOsFs(), root: b.TempDir(), sync: true}
 			if err := bare.init(); err != nil {
 				b.Fatal(err)
 			}

@@ -274,9 +274,9 @@ func (b *bench) measure(ctx context.Context, t task, p peer, connections int) (r
 }
 
 // truncateAll gives back the space that images take, but leaves their names to
-// the end of the run: ext4 does not use an inode again for minutes after it was
-// deleted, and passing over thousands of those made creating a file five times
-// as slow for whoever came next.
+// the end of the run: an ext4 without a journal does not use an inode again for
+// minutes after it was deleted, and passing over thousands of those made creating
+// a file five times as slow for whoever came next.
 func truncateAll(dir string) {
 	_ = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -57,8 +58,11 @@ func describe(dir, pinned string, command, notes []string) about {
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	notes = slices.Clone(notes)
 	filesystem := filesystemOf(dir)
-	if filesystem == "tmpfs" {
+	switch filesystem {
+	case "tmpfs":
 		notes = append(notes, "On tmpfs syncs cost nothing, so durable PUTs say little: -dir chooses another filesystem.")
+	case noJournal:
+		notes = append(notes, "Without a journal, durable PUTs cost other than on most machines: -dir chooses another filesystem.")
 	}
 	return about{
 		date:     time.Now().UTC().Format("2006-01-02"),
@@ -81,9 +85,21 @@ func filesystemOf(dir string) string {
 		at := strings.TrimSuffix(fields[1], "/") + "/"
 		if strings.HasPrefix(dir+"/", at) && len(at) >= len(best) {
 			best, kind = at, fields[2]
+			if kind == "ext4" && lacksJournal(filepath.Base(fields[0])) {
+				kind = noJournal
+			}
 		}
 	}
 	return kind
+}
+
+const noJournal = "ext4 without a journal"
+
+// lacksJournal says whether a device has an ext4 without a journal.
+func lacksJournal(device string) bool {
+	_, err := os.Stat("/proc/fs/ext4/" + device)
+	journals, _ := filepath.Glob("/proc/fs/jbd2/" + device + "-*")
+	return err == nil && len(journals) == 0
 }
 
 // markdown returns everything as a table.

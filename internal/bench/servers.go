@@ -40,12 +40,15 @@ var goServers = map[string]func(dir string) (http.Handler, error){
 		fsys := afero.NewBasePathFs(afero.NewOsFs(), dir)
 		return imagestore.NewHandler(imagestore.New(fsys, &imagestore.Options{NoSync: true}), nil), nil
 	},
-	"floor: from memory":   func(dir string) (http.Handler, error) { return memoryHandler(dir, nil) },
-	"floor: as fresh":      freshMemoryHandler,
-	"floor: only 304":      func(string) (http.Handler, error) { return http.HandlerFunc(notModified), nil },
-	"floor: 304 as fresh":  freshNotModified,
-	"floor: PUT":           func(dir string) (http.Handler, error) { return putHandler(dir, true) },
-	"floor: PUT, no syncs": func(dir string) (http.Handler, error) { return putHandler(dir, false) },
+	"floor: from memory":           func(dir string) (http.Handler, error) { return memoryHandler(dir, nil) },
+	"floor: as fresh":              freshMemoryHandler,
+	"floor: only 304":              func(string) (http.Handler, error) { return http.HandlerFunc(notModified), nil },
+	"floor: 304 as fresh":          freshNotModifiedHandler,
+	"floor: PUT":                   putHandler(floor{sync: true}),
+	"floor: PUT, proven":           putHandler(floor{sync: true, proven: true}),
+	"floor: PUT, syncs as MinIO":   putHandler(floor{sync: true, noDirs: true}),
+	"floor: PUT, no syncs":         putHandler(floor{}),
+	"floor: PUT, proven, no syncs": putHandler(floor{proven: true}),
 }
 
 // memoryHandler writes the same bytes as a server of files does: the most that
@@ -87,28 +90,44 @@ func fresh(dir string, h http.Handler) http.Handler {
 	})
 }
 
-// freshMemoryHandler is a memoryHandler that is never stale and whose answers
-// have the header that imaged's have too: the most that any net/http handler
-// can do that answers the same.
-func freshMemoryHandler(dir string) (http.Handler, error) {
+// ownHeader returns the header of imaged's answer to a request for an image with
+// this header field.
+func ownHeader(field, value string) (http.Header, error) {
 	fsys := afero.NewMemMapFs()
 	if err := afero.WriteFile(fsys, "one/image.png", []byte("x"), 0o666); err != nil {
 		return nil, err
 	}
 	own := httptest.NewRecorder()
-	imagestore.NewHandler(imagestore.New(fsys, nil), nil).ServeHTTP(own, httptest.NewRequest(http.MethodGet, "/images/one", nil))
-	header := own.Header()
-	header.Del("Content-Type")
-	header.Del("Content-Length")
-	if own.Code != http.StatusOK || len(header) == 0 {
+	r := httptest.NewRequest(http.MethodGet, "/images/one", nil)
+	r.Header.Set(field, value)
+	imagestore.NewHandler(imagestore.New(fsys, nil), nil).ServeHTTP(own, r)
+	if own.Code >= 400 || len(own.Header()) == 0 {
 		return nil, fmt.Errorf("the handler answers %d", own.Code)
 	}
+	return own.Header(), nil
+}
+
+// freshMemoryHandler is a memoryHandler that is never stale and whose answers
+// have the header that imaged's have too: the most that any net/http handler
+// can do that answers the same.
+func freshMemoryHandler(dir string) (http.Handler, error) {
+	header, err := ownHeader("Accept", "image/png")
+	if err != nil {
+		return nil, err
+	}
+	header.Del("Content-Type")
+	header.Del("Content-Length")
 	h, err := memoryHandler(dir, header)
 	return fresh(dir, h), err
 }
 
-func freshNotModified(dir string) (http.Handler, error) {
-	return fresh(dir, http.HandlerFunc(notModified)), nil
+// freshNotModifiedHandler is the same for 304.
+func freshNotModifiedHandler(dir string) (http.Handler, error) {
+	header, err := ownHeader("If-None-Match", "*")
+	return fresh(dir, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		maps.Copy(w.Header(), header)
+		notModified(w, r)
+	})), err
 }
 
 func notModified(w http.ResponseWriter, r *http.Request) {
@@ -118,21 +137,24 @@ func notModified(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// putHandler stores bodies: the least that a PUT can do for the same promise.
-func putHandler(dir string, sync bool) (http.Handler, error) {
-	f := floor{afero.NewOsFs(), dir, sync}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-		err := imagestore.CheckID(id) // for safety, not for the measurement
-		if err == nil && r.Method == http.MethodPut {
-			err = f.put(id, r.Body)
-		}
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		w.WriteHeader(http.StatusCreated)
-	}), f.init()
+// putHandler stores bodies as f does, in a directory to be named: the least that
+// a PUT can do for the same promise.
+func putHandler(f floor) func(dir string) (http.Handler, error) {
+	return func(dir string) (http.Handler, error) {
+		f.fs, f.root = afero.NewOsFs(), dir
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			id, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+			err := imagestore.CheckID(id) // for safety, not for the measurement
+			if err == nil && r.Method == http.MethodPut {
+				err = f.put(id, r.Body)
+			}
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			w.WriteHeader(http.StatusCreated)
+		}), f.init()
+	}
 }
 
 // serve is this program as one of its own peers, until ctx is done.

@@ -85,12 +85,12 @@ func tasks(builds []string, nginxProgram, minioProgram string) []task {
 		slices.Concat(imaged, nginx, minio, fileServers[:1], []peer{{name: "floor: 304 as fresh"}, {name: "floor: only 304"}})})
 	for _, size := range putSizes {
 		all = append(all, task{"durable PUT " + sizeName(size), put, size,
-			slices.Concat(imaged, forms, minio, []peer{{name: "floor: PUT"}})})
+			slices.Concat(imaged, forms, minio, []peer{{name: "floor: PUT"}, {name: "floor: PUT, proven"}, {name: "floor: PUT, syncs as MinIO"}})})
 	}
 	for _, size := range putSizes {
 		all = append(all, task{"PUT " + sizeName(size) + " without syncs", put, size,
 			slices.Concat([]peer{{name: "imagestore, NoSync", layout: imagesAPI}}, nginx,
-				[]peer{{name: "x/net/webdav", layout: flat}, {name: "floor: PUT, no syncs"}})})
+				[]peer{{name: "x/net/webdav", layout: flat}, {name: "floor: PUT, no syncs"}, {name: "floor: PUT, proven, no syncs"}})})
 	}
 	return all
 }

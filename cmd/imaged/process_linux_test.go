@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"github.com/ba692904/imagestore"
 )
@@ -128,4 +130,74 @@ func full(t *testing.T, mnt string) {
 		stored[id] = small
 	}
 	check()
+}
+
+// TestPowerCut takes a real filesystem away from a busy server as a power cut
+// does: what has not been synced is gone.
+func TestPowerCut(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount a filesystem that may break")
+	}
+	for _, kind := range []string{"ext4", "xfs"} {
+		t.Run(kind, func(t *testing.T) {
+			mkfs, err := exec.LookPath("mkfs." + kind)
+			if err != nil {
+				t.Skipf("mkfs.%s is not installed", kind)
+			}
+			tmp := t.TempDir()
+			disk, mnt := filepath.Join(tmp, "disk"), filepath.Join(tmp, "mnt")
+			command := func(name string, args ...string) (string, error) {
+				out, err := exec.Command(name, args...).CombinedOutput()
+				return string(out), err
+			}
+			if err := errors.Join(os.WriteFile(disk, nil, 0o666), os.Truncate(disk, 320<<20), os.Mkdir(mnt, 0o777)); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := command(mkfs, "-q", disk); err != nil {
+				t.Fatalf("mkfs.%s: %v: %s", kind, err, out)
+			}
+			if out, err := command("mount", "-o", "loop", disk, mnt); err != nil {
+				t.Skipf("an %s in a file cannot be mounted here: %v: %s", kind, err, out)
+			}
+			unmount := func() {
+				if out, err := command("umount", mnt); err != nil {
+					t.Errorf("umount: %v: %s", err, out)
+				}
+			}
+			t.Cleanup(unmount)
+			outage{
+				begin: func(*server) error { return shutDown(mnt) },
+				end: func(s *server) {
+					if err := s.Process.Kill(); err != nil {
+						t.Error(err)
+					}
+					_ = s.Wait()
+					unmount()
+					if out, err := command("mount", "-o", "loop", disk, mnt); err != nil {
+						t.Fatalf("mount: %v: %s", err, out)
+					}
+				},
+				// After a shutdown XFS says of every directory that it is synced.
+				lies: true,
+			}.test(t, filepath.Join(mnt, "images"), 8)
+		})
+	}
+}
+
+// shutDown has a filesystem write nothing any more, not even its journal.
+func shutDown(mnt string) error {
+	const (
+		fsIocShutdown = 0x8004587d // ext4 has it from XFS
+		noLogFlush    = 2
+	)
+	d, err := os.Open(mnt)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	flags := uint32(noLogFlush)
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, d.Fd(), fsIocShutdown, uintptr(unsafe.Pointer(&flags))); errno != 0 {
+		return fmt.Errorf("shutting %s down: %w", mnt, errno)
+	}
+	return nil
 }

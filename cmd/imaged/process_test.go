@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -295,8 +296,27 @@ func TestKilled(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("on Windows there is no SIGKILL")
 	}
-	const rounds, goroutines, most = 12, 4, 60
-	dir := t.TempDir()
+	outage{
+		begin: func(s *server) error { return s.Process.Kill() },
+		end: func(s *server) {
+			if err := s.Wait(); err == nil || s.ProcessState.Exited() || s.stderr.Len() > 0 {
+				t.Fatalf("imaged ends with %v and says %q", err, s.stderr.String())
+			}
+		},
+	}.test(t, t.TempDir(), 12)
+}
+
+// An outage is a way in which a server may end without having been asked to.
+type outage struct {
+	begin func(*server) error // comes in the midst of requests
+	end   func(*server)       // waits for the end and makes all ready for the next server
+	lies  bool                // an answer that comes after it has begun need not be true
+}
+
+// test has it befall a busy server, again and again, and demands that all that
+// was answered for is there afterwards, and nothing is broken.
+func (o outage) test(t *testing.T, dir string, rounds int) {
+	const goroutines, most = 4, 60
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	chance := rand.New(rand.NewPCG(seed, 0))
@@ -306,7 +326,7 @@ func TestKilled(t *testing.T) {
 	for round := range rounds {
 		s := start(t, "-dir", dir)
 		c := connect(t, s)
-		last := 1 + chance.Int64N(most) // the server is killed when it has answered this often
+		last := 1 + chance.Int64N(most) // the end comes when it has answered this often
 		var answered atomic.Int64
 		var mu sync.Mutex
 		maybe := make(map[string]state) // what changes without an answer would have made
@@ -335,6 +355,9 @@ func TestKilled(t *testing.T) {
 					if err != nil && answered.Load() < last {
 						t.Error(err)
 					}
+					if o.lies && answered.Load() >= last {
+						err = cmp.Or(err, errors.New("too late to be true"))
+					}
 					mu.Lock()
 					if err != nil {
 						maybe[id] = next
@@ -346,7 +369,7 @@ func TestKilled(t *testing.T) {
 						return
 					}
 					if answered.Add(1) == last {
-						if err := s.Process.Kill(); err != nil {
+						if err := o.begin(s); err != nil {
 							t.Error(err)
 						}
 					}
@@ -354,9 +377,7 @@ func TestKilled(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if err := s.Wait(); err == nil || s.ProcessState.Exited() || s.stderr.Len() > 0 {
-			t.Fatalf("imaged ends with %v and says %q", err, s.stderr.String())
-		}
+		o.end(s)
 		total += int(answered.Load())
 
 		s = start(t, "-dir", dir)
@@ -384,7 +405,7 @@ func TestKilled(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	t.Logf("killed %d times: %d changes answered, %d made without an answer, %d staged files left", rounds, total, underWay, len(left))
+	t.Logf("ended %d times: %d changes answered, %d made without an answer, %d staged files left", rounds, total, underWay, len(left))
 	if out, err := exec.Command(imaged, "-verify", "-deep", "-dir", dir).CombinedOutput(); err != nil || !strings.HasSuffix(string(out), "images are whole\n") {
 		t.Errorf("imaged -verify says %q, %v", out, err)
 	}

@@ -25,7 +25,7 @@ func BenchmarkHandler(b *testing.B) {
 	for _, size := range []int{8 << 10, 64 << 10, 1 << 20} {
 		b.Run("GET "+sizeName(size), func(b *testing.B) {
 			dir := imageDir(b, size)
-			own := connect(b, storeHandler(dir), "/images/one", "")
+			own := connect(b, storeHandler(dir, nil), "/images/one", "")
 			fileServer := connect(b, http.FileServer(http.Dir(dir)), "/one/image.png", "")
 			fromMemory, err := memoryHandler(dir, nil)
 			if err != nil {
@@ -52,7 +52,7 @@ func BenchmarkHandler(b *testing.B) {
 			b.Fatal(err)
 		}
 		condition := "If-None-Match: " + info.ETag
-		own := connect(b, storeHandler(dir), "/images/one", condition)
+		own := connect(b, storeHandler(dir, nil), "/images/one", condition)
 		floor := connect(b, http.HandlerFunc(notModified), "/one/image.png", condition)
 		sameAnswer, err := freshNotModifiedHandler(dir)
 		if err != nil {
@@ -80,10 +80,6 @@ func imageDir(b *testing.B, size int) string {
 		b.Fatal(err)
 	}
 	return dir
-}
-
-func storeHandler(dir string) http.Handler {
-	return imagestore.NewHandler(imagestore.New(afero.NewBasePathFs(afero.NewOsFs(), dir), nil), nil)
 }
 
 // A client asks one server the same thing again and again. It is bare, so that

@@ -36,9 +36,9 @@ var goServers = map[string]func(dir string) (http.Handler, error){
 	"x/net/webdav": func(dir string) (http.Handler, error) {
 		return &webdav.Handler{FileSystem: webdav.Dir(dir), LockSystem: webdav.NewMemLS()}, nil
 	},
+	"imagestore, mounted": func(dir string) (http.Handler, error) { return storeHandler(dir, nil), nil },
 	"imagestore, NoSync": func(dir string) (http.Handler, error) {
-		fsys := afero.NewBasePathFs(afero.NewOsFs(), dir)
-		return imagestore.NewHandler(imagestore.New(fsys, &imagestore.Options{NoSync: true}), nil), nil
+		return storeHandler(dir, &imagestore.Options{NoSync: true}), nil
 	},
 	"floor: from memory":           func(dir string) (http.Handler, error) { return memoryHandler(dir, nil) },
 	"floor: as fresh":              freshMemoryHandler,
@@ -49,6 +49,11 @@ var goServers = map[string]func(dir string) (http.Handler, error){
 	"floor: PUT, syncs as MinIO":   putHandler(floor{sync: true, noDirs: true}),
 	"floor: PUT, no syncs":         putHandler(floor{}),
 	"floor: PUT, proven, no syncs": putHandler(floor{proven: true}),
+}
+
+// storeHandler is what a service mounts.
+func storeHandler(dir string, opts *imagestore.Options) http.Handler {
+	return imagestore.NewHandler(imagestore.New(afero.NewBasePathFs(afero.NewOsFs(), dir), opts), nil)
 }
 
 // memoryHandler writes the same bytes as a server of files does: the most that

@@ -74,12 +74,13 @@ func tasks(builds []string, nginxProgram, minioProgram string) []task {
 	if minioProgram != "" {
 		minio = []peer{{name: "MinIO", program: minioProgram, layout: bucket}}
 	}
+	mounted := []peer{{name: "imagestore, mounted", layout: imagesAPI}}
 	fileServers := []peer{{name: "http.FileServer"}, {name: "afero.HttpFs"}, {name: "x/net/webdav"}}
 
 	var all []task
 	for _, size := range getSizes {
 		all = append(all, task{"GET " + sizeName(size), get, size,
-			slices.Concat(imaged, nginx, minio, fileServers, []peer{{name: "floor: as fresh"}, {name: "floor: from memory"}})})
+			slices.Concat(imaged, mounted, nginx, minio, fileServers, []peer{{name: "floor: as fresh"}, {name: "floor: from memory"}})})
 	}
 	all = append(all, task{"GET, 304", conditionalGet, getSizes[0],
 		slices.Concat(imaged, nginx, minio, fileServers[:1], []peer{{name: "floor: 304 as fresh"}, {name: "floor: only 304"}})})

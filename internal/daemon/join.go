@@ -3,6 +3,7 @@ package daemon
 import (
 	"io"
 	"net"
+	"sync"
 	"time"
 )
 
@@ -34,35 +35,41 @@ type tcpConn interface {
 // takes the deadline away, on the goroutine that writes.
 type joined struct {
 	tcpConn
-	held []byte // no more than one buffer
+	held *[bufferSize]byte // nil if nothing is held back
 }
 
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
 func (c *joined) Write(p []byte) (int, error) {
-	if len(c.held) == 0 {
+	if c.held == nil {
 		if len(p) != bufferSize {
 			return c.tcpConn.Write(p)
 		}
-		c.held = append(c.held, p...) // p is net/http's, for the next answer too
-		return len(p), nil
+		c.held = buffers.Get().(*[bufferSize]byte)
+		return copy(c.held[:], p), nil
 	}
-	before := len(c.held)
-	both := net.Buffers{c.held, p}
-	c.held = c.held[:0]
+	both := net.Buffers{c.held[:], p}
 	n, err := both.WriteTo(c.tcpConn)
-	return max(0, int(n)-before), err
+	c.release()
+	return max(0, int(n)-bufferSize), err
 }
 
 // flush sends what is held back. If that fails, the connection is of no use.
 func (c *joined) flush() error {
-	if len(c.held) == 0 {
+	if c.held == nil {
 		return nil
 	}
-	_, err := c.tcpConn.Write(c.held)
-	c.held = c.held[:0]
+	_, err := c.tcpConn.Write(c.held[:])
+	c.release()
 	if err != nil {
 		c.Close()
 	}
 	return err
+}
+
+func (c *joined) release() {
+	buffers.Put(c.held)
+	c.held = nil
 }
 
 func (c *joined) ReadFrom(r io.Reader) (int64, error) {

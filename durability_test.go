@@ -186,6 +186,55 @@ func TestSyncsAtOnce(t *testing.T) {
 	})
 }
 
+// TestEveryDirectoryOperationFails fails by name what TestEveryOperationFails
+// meets in one order or the other.
+func TestEveryDirectoryOperationFails(t *testing.T) {
+	for _, dir := range []string{".", "a"} {
+		for _, name := range []string{"open", "file.sync", "file.close"} {
+			fsys := faultfs.New(onDisk(t))
+			s := imagestore.New(fsys, nil)
+			fsys.FailIf(func(op faultfs.Op) error {
+				if op.Name == name && op.Path == dir {
+					return syscall.EIO
+				}
+				return nil
+			})
+			_, err := s.Put(t.Context(), "a", bytes.NewReader(noise(t, 1, 1)))
+			if !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "in place") {
+				t.Errorf("when %s %s fails, Put returns %v", name, dir, err)
+			}
+			if open := fsys.OpenFiles(); len(open) > 0 {
+				t.Errorf("when %s %s fails, %v are left open", name, dir, open)
+			}
+		}
+	}
+}
+
+// TestSyncPanics has a filesystem panic. Whoever called the Store must be able
+// to recover, as net/http does, wherever that happens.
+func TestSyncPanics(t *testing.T) {
+	for _, dir := range []string{".", "a"} {
+		fsys := faultfs.New(onDisk(t))
+		s := imagestore.New(fsys, nil)
+		fsys.FailIf(func(op faultfs.Op) error {
+			if op.Name == "file.sync" && op.Path == dir {
+				panic("of " + dir)
+			}
+			return nil
+		})
+		got := func() (got any) {
+			defer func() { got = recover() }()
+			put(t, s, "a", noise(t, 1, 1))
+			return nil
+		}()
+		if got != "of "+dir {
+			t.Errorf("a panic while %s is synced comes as %v", dir, got)
+		}
+		fsys.FailIf(nil)
+		put(t, s, "a", noise(t, 1, 2)) // the id is not locked for ever
+	}
+}
+
 // TestPowerCut cuts the power after every operation of a series of changes.
 func TestPowerCut(t *testing.T) {
 	if bad := powerCut(t, func(c *crashfs.Fs) afero.Fs { return c }); bad != "" {

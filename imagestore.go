@@ -97,8 +97,10 @@ type Image struct {
 // New returns a Store that keeps its images in the root of fsys, which
 // [afero.NewBasePathFs] can make any directory. Nil options are the defaults.
 // It does no I/O. The first Put makes the root if it is missing, but that the
-// root is there is for the caller to make durable. Several Stores, also of several processes, may share a real
-// directory; a [afero.MemMapFs] must belong to one Store.
+// root is there is for the caller to make durable. fsys must allow to be used
+// concurrently, even if the Store is not. Several Stores, also of several
+// processes, may share a real directory; a [afero.MemMapFs] must belong to one
+// Store.
 func New(fsys afero.Fs, opts *Options) *Store {
 	s := &Store{fs: fsys}
 	s.objects, _ = fsys.(ObjectFs)
@@ -761,9 +763,16 @@ func (s *Store) syncChange(id string) error {
 	}
 	var wg sync.WaitGroup
 	var rootErr error
-	wg.Go(func() { rootErr = s.syncDir(".") })
+	var panicked any // by a filesystem; here, whoever called the Store can recover
+	wg.Go(func() {
+		defer func() { panicked = recover() }()
+		rootErr = s.syncDir(".")
+	})
 	err := s.syncDir(id)
 	wg.Wait()
+	if panicked != nil {
+		panic(panicked)
+	}
 	return cmp.Or(rootErr, err)
 }
 

@@ -85,7 +85,7 @@ func filesystemOf(dir string) string {
 		at := strings.TrimSuffix(fields[1], "/") + "/"
 		if strings.HasPrefix(dir+"/", at) && len(at) >= len(best) {
 			best, kind = at, fields[2]
-			if kind == "ext4" && lacksJournal(filepath.Base(fields[0])) {
+			if kind == "ext4" && lacksJournal(fields[0]) {
 				kind = noJournal
 			}
 		}
@@ -97,8 +97,11 @@ const noJournal = "ext4 without a journal"
 
 // lacksJournal says whether a device has an ext4 without a journal.
 func lacksJournal(device string) bool {
-	_, err := os.Stat("/proc/fs/ext4/" + device)
-	journals, _ := filepath.Glob("/proc/fs/jbd2/" + device + "-*")
+	if target, err := filepath.EvalSymlinks(device); err == nil { // /dev/mapper has links
+		device = target
+	}
+	_, err := os.Stat("/proc/fs/ext4/" + filepath.Base(device))
+	journals, _ := filepath.Glob("/proc/fs/jbd2/" + filepath.Base(device) + "-*")
 	return err == nil && len(journals) == 0
 }
 

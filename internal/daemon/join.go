@@ -32,7 +32,9 @@ type tcpConn interface {
 
 // A joined connection holds a full buffer back until the next write. If the
 // answer just fills the buffer, there is none; but after every answer, net/http
-// takes the deadline away, on the goroutine that writes.
+// takes the deadline away, on the goroutine that writes. What is held back when
+// the connection is closed belonged to an answer that was broken off. It is not
+// for handlers that flush or hijack.
 type joined struct {
 	tcpConn
 	held *[bufferSize]byte // nil if nothing is held back

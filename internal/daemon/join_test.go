@@ -106,62 +106,67 @@ func TestJoined(t *testing.T) {
 	}
 }
 
-// memory is a connection to nobody.
+// memory is a connection to nobody, which takes no more than so many bytes.
 type memory struct {
 	tcpConn
 	got    bytes.Buffer
-	err    error // of the next write
+	room   int
 	closed bool
 }
 
+var errFull = errors.New("full")
+
 func (m *memory) Write(p []byte) (int, error) {
-	if m.err != nil {
-		return 0, m.err
+	n := min(len(p), m.room-m.got.Len())
+	m.got.Write(p[:n])
+	if n < len(p) {
+		return n, errFull
 	}
-	return m.got.Write(p)
+	return n, nil
 }
 
 func (m *memory) ReadFrom(r io.Reader) (int64, error) { return m.got.ReadFrom(r) }
-func (m *memory) SetWriteDeadline(t time.Time) error  { return nil }
+func (m *memory) SetWriteDeadline(time.Time) error    { return nil }
 func (m *memory) Close() error                        { m.closed = true; return nil }
 
-// TestJoinedOrder has everything that can follow a full buffer follow it.
+// TestJoinedOrder has everything that can follow a full buffer follow it, on
+// connections that take all, a part of what follows, and not even the buffer.
 func TestJoinedOrder(t *testing.T) {
 	full := bytes.Repeat([]byte("x"), bufferSize)
-	for name, next := range map[string]func(c *joined) error{
-		"Write":                  func(c *joined) error { n, err := c.Write([]byte("rest")); return wantBytes(4, int64(n), err) },
-		"Write of a full buffer": func(c *joined) error { n, err := c.Write(full); return wantBytes(bufferSize, int64(n), err) },
-		"ReadFrom":               func(c *joined) error { n, err := c.ReadFrom(strings.NewReader("rest")); return wantBytes(4, n, err) },
-		"SetWriteDeadline":       func(c *joined) error { return c.SetWriteDeadline(time.Time{}) },
+	for _, test := range []struct {
+		name string
+		rest []byte
+		next func(c *joined, rest []byte) (int64, error)
+	}{
+		{"Write", []byte("rest"), func(c *joined, rest []byte) (int64, error) { n, err := c.Write(rest); return int64(n), err }},
+		{"Write of a full buffer", bytes.ToUpper(full), func(c *joined, rest []byte) (int64, error) { n, err := c.Write(rest); return int64(n), err }},
+		{"ReadFrom", []byte("rest"), func(c *joined, rest []byte) (int64, error) { return c.ReadFrom(bytes.NewReader(rest)) }},
+		{"SetWriteDeadline", nil, func(c *joined, _ []byte) (int64, error) { return 0, c.SetWriteDeadline(time.Time{}) }},
 	} {
-		for _, failing := range []error{nil, errors.New("gone")} {
-			m := &memory{}
+		all := append(bytes.Clone(full), test.rest...)
+		for _, room := range []int{len(all), bufferSize + 2, 100} {
+			m := &memory{room: room}
 			c := &joined{tcpConn: m}
-			for round := range 2 { // the second as good as the first
-				m.got.Reset()
-				if n, err := c.Write(full); n != bufferSize || err != nil || m.got.Len() > 0 {
-					t.Fatalf("%s, round %d: a full buffer: %d, %v", name, round, n, err)
-				}
-				m.err = failing
-				err := next(c)
-				m.err = nil
-				if !errors.Is(err, failing) {
-					t.Errorf("%s, round %d: %v instead of %v", name, round, err, failing)
-				}
-				if failing == nil && !bytes.HasPrefix(m.got.Bytes(), full) {
-					t.Errorf("%s, round %d: the full buffer is not sent first", name, round)
-				}
+			if n, err := c.Write(full); n != bufferSize || err != nil || m.got.Len() > 0 {
+				t.Fatalf("%s: a full buffer: %d, %v", test.name, n, err)
 			}
-			if failing != nil && !m.closed && name != "Write" && name != "Write of a full buffer" { // of which net/http sees the error
-				t.Errorf("%s: the connection goes on after a part of an answer", name)
+			n, err := test.next(c, test.rest)
+			if test.name == "ReadFrom" && room > bufferSize {
+				room = len(all) // there is no limit to what is read from
+			}
+			sent := min(room, len(all))
+			if !bytes.Equal(m.got.Bytes(), all[:sent]) || n != int64(max(0, sent-bufferSize)) || (err == nil) != (sent == len(all)) {
+				t.Errorf("%s, room for %d: %d, %v, and there are %d bytes", test.name, room, n, err, m.got.Len())
+			}
+			// net/http sees the error of a Write, but not that of others.
+			if sent < bufferSize && test.rest == nil && !m.closed {
+				t.Errorf("%s, room for %d: the connection goes on after a part of an answer", test.name, room)
+			}
+			m.room += 2 * len(all)
+			before := m.got.Len()
+			if n, err := c.Write([]byte("next")); n != 4 || err != nil || m.got.Len() != before+4 {
+				t.Errorf("%s, room for %d: then a Write: %d, %v", test.name, room, n, err)
 			}
 		}
 	}
-}
-
-func wantBytes(want, n int64, err error) error {
-	if err == nil && n != want {
-		return io.ErrShortWrite
-	}
-	return err
 }

@@ -7,15 +7,16 @@ import (
 	"testing"
 
 	"github.com/ba692904/imagestore"
+	"github.com/ba692904/imagestore/internal/testimage"
 	"github.com/spf13/afero"
 )
 
-// TestAllocations pins what a Get and a Put leave to the garbage collector,
-// which is what decides its share of a busy server's time. Fewer is better:
-// lower the numbers then. (The race detector has Puts make two more.)
+// TestAllocations limits the allocations of a Get and a Put. They decide the garbage
+// collector's share of a busy server's time. If an operation makes
+// fewer, lower its limit. The race detector adds two to a Put.
 func TestAllocations(t *testing.T) {
 	dir, s, _ := newCached(t)
-	small, large := noise(t, 80, 1), noise(t, 1024, 1) // 8 KiB and 1 MiB
+	small, large := testimage.PNG(t, 80, 1), testimage.PNG(t, 1024, 1) // 8 KiB and 1 MiB
 	for id, b := range map[string][]byte{"small": small, "large": large} {
 		put(t, s, id, b)
 		age(t, filepath.Join(dir, id, "image.png"))
@@ -48,13 +49,13 @@ func TestAllocations(t *testing.T) {
 		most float64
 		run  func()
 	}{
-		{"Get of 8 KiB, from memory", 6, read("small")},
+		{"Get of 8 KiB, cached", 6, read("small")},
 		{"Get of 1 MiB", 11, read("large")},
 		{"Put of 8 KiB", 45, write(small)},
 		{"Put of 1 MiB", 45, write(large)},
 	} {
 		if got := testing.AllocsPerRun(100, test.run); got > test.most {
-			t.Errorf("%s: %v allocations, and no more than %v are allowed", test.name, got, test.most)
+			t.Errorf("%s: got %v allocations, want at most %v", test.name, got, test.most)
 		}
 	}
 }

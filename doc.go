@@ -1,34 +1,35 @@
-// Package imagestore keeps PNG images, by id, on any [afero.Fs], and serves
-// them over HTTP.
+// Package imagestore keeps images by id on any [afero.Fs] and serves them over
+// HTTP. It takes PNG.
 //
-// What a [Store] promises, on a filesystem that keeps its own promises:
+// A [Store] keeps these promises on a filesystem that keeps its own:
 //
-//   - Whole: a reader sees the old image or the new one, never a part or a
-//     mixture, and a failed Put leaves the old one in place.
-//   - Durable: what has been put or deleted without an error stays so through a
-//     power cut. Options.NoSync gives that up.
-//   - One winner: of several writers with [IfAbsent], or with [IfMatch] of the
-//     same version, exactly one succeeds. This holds within one Store; Stores
-//     that share a directory, also in other processes, keep the first two
-//     promises but may let two such writers win.
-//   - Exact: the bytes that come out are the bytes that went in, and they were a
-//     proper PNG then. What somebody else puts into the directory is served as
-//     it is.
-//   - Small: an upload or a download costs a fixed buffer of memory. Up to 16 MiB
-//     of images of up to 64 KiB that were read last are kept in memory, on local
-//     filesystems of Linux, and used only if a Stat finds them unchanged.
+//   - Whole: a reader sees the whole old image or the whole new one. A failed Put
+//     leaves the old one in place.
+//   - Durable: when Put or Delete has returned nil, a power cut does not undo it.
+//     Options.NoSync gives this up.
+//   - One winner: of concurrent conditional writers, exactly one wins. This holds
+//     within one Store, and on an object store across processes. Stores that share
+//     a directory keep the other promises.
+//   - Exact: the bytes that come out are the bytes that went in. They were valid
+//     then. A file that another program put into the directory is served as it is.
+//   - Small: an upload or a download takes a fixed buffer of memory. On local
+//     filesystems of Linux, up to 16 MiB of images of up to 64 KiB are cached. A
+//     cached image is used only if a stat finds its file unchanged.
 //
-// An image is one ordinary file, {id}/image.png. Uploads are staged in .staging
-// and renamed when they are complete and synced. On an object store, which an
-// [ObjectFs] is, an image is one object and comes into being in one step.
+// An image is one ordinary file, {id}/image.png. Uploads are staged in .staging,
+// synced, and renamed when they are complete. A [Driver] can keep images
+// elsewhere. The module github.com/ba692904/imagestore/s3 has one for object stores.
 //
-//	store := imagestore.New(afero.NewBasePathFs(afero.NewOsFs(), "images"), nil)
-//	info, err := store.Put(ctx, "TestPost", upload)
-//	if errors.Is(err, imagestore.ErrBroken) {
+//	store, err := imagestore.OpenDir("images", nil)
+//	if err != nil {
+//		return err
+//	}
+//	stored, err := store.Put(ctx, "TestPost", upload)
+//	if errors.Is(err, imagestore.ErrInvalidImage) {
 //		return fmt.Errorf("please send that picture again: %w", err)
 //	}
 //	http.Handle("/", imagestore.NewHandler(store, nil))
 //
-// Package client has Put, Get, Delete, Stat and All for a store at the other end
-// of an HTTP connection, and cmd/imaged is a server that is ready to run.
+// Package client has the same methods for a store behind HTTP. Package server
+// and the command imaged are a server that is ready to run.
 package imagestore

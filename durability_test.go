@@ -18,17 +18,17 @@ import (
 
 	"github.com/ba692904/imagestore"
 	"github.com/ba692904/imagestore/internal/crashfs"
-	"github.com/ba692904/imagestore/internal/faultfs"
+	"github.com/ba692904/imagestore/internal/errorfs"
+	"github.com/ba692904/imagestore/internal/testimage"
 	"github.com/spf13/afero"
 )
 
-// changes are the ways to change an image, each on a store that holds the
-// image "a" or, where that is nil, nothing.
+// changes are the ways to change the image "a".
 var changes = []struct {
 	name   string
-	old    bool
+	old    bool // there is an image before
 	change func(t *testing.T, s *imagestore.Store, b []byte, etag string) error
-	gone   bool // afterwards
+	gone   bool // there is none after
 }{
 	{"put new", false, func(t *testing.T, s *imagestore.Store, b []byte, _ string) error {
 		_, err := s.Put(t.Context(), "a", bytes.NewReader(b))
@@ -52,101 +52,107 @@ var changes = []struct {
 	}, true},
 }
 
-// TestEveryOperationFails has the first, the second, … operation of each kind
-// of change fail, in each way that operations fail.
+// TestEveryOperationFails makes each operation of each change fail in turn, with
+// several errors.
 func TestEveryOperationFails(t *testing.T) {
-	old, replaced := noise(t, 20, 1), noise(t, 300, 2)
+	t.Parallel()
+	old, replaced := testimage.PNG(t, 20, 1), testimage.PNG(t, 300, 2)
 	for _, c := range changes {
-		for _, fault := range []faultfs.Fault{
+		for _, fault := range []errorfs.Fault{
 			{Err: syscall.EIO}, {Err: syscall.ENOSPC}, {Err: syscall.EPERM}, {Err: syscall.EROFS}, {Err: syscall.ENOSPC, Short: true},
 		} {
-			n := 1
-			for ; ; n++ {
-				base := onDisk(t)
-				fsys := faultfs.New(base)
-				s := imagestore.New(fsys, nil)
-				etag := ""
-				if c.old {
-					etag = put(t, s, "a", old).ETag
-				}
-				fsys.ResetTrace()
-				fsys.FailAt(n, fault)
-				err := c.change(t, s, replaced, etag)
-				if !fsys.Fired() {
-					if err != nil {
-						t.Errorf("%s: with nothing failing: %v", c.name, err)
+			t.Run(fmt.Sprintf("%s, %v", c.name, fault), func(t *testing.T) {
+				t.Parallel()
+				n := 1
+				for ; ; n++ {
+					base := onDisk(t)
+					fsys := errorfs.New(base)
+					s := imagestore.New(fsys, nil)
+					etag := ""
+					if c.old {
+						etag = put(t, s, "a", old).ETag
 					}
-					break
+					fsys.ResetTrace()
+					fsys.FailAt(n, fault)
+					err := c.change(t, s, replaced, etag)
+					if !fsys.Fired() {
+						if err != nil {
+							t.Errorf("%s, no fault: got %v, want nil", c.name, err)
+						}
+						break
+					}
+					failed := fsys.Trace()[n-1]
+					fail := func(format string, args ...any) {
+						t.Helper()
+						t.Errorf("%s, %v at operation %d, %v: %s", c.name, fault, n, failed, fmt.Sprintf(format, args...))
+					}
+					if !errors.Is(err, fault.Err) {
+						fail("got error %v", err)
+					}
+					// The file must be the old image or the new one.
+					img, readErr := afero.ReadFile(base, "a/image.png")
+					was := errors.Is(readErr, fs.ErrNotExist) && !c.old || c.old && bytes.Equal(img, old)
+					is := errors.Is(readErr, fs.ErrNotExist) && c.gone || !c.gone && bytes.Equal(img, replaced)
+					if !was && !is {
+						fail("got a file of %d bytes, %v, want the old or the new image", len(img), readErr)
+					}
+					if is && !errors.Is(err, imagestore.ErrNotDurable) {
+						fail("got %v after the change was made, want ErrNotDurable", err)
+					}
+					if left, err := afero.ReadDir(base, ".staging"); err == nil && len(left) > 0 {
+						fail("got %s in the staging directory, want it empty", left[0].Name())
+					}
+					if open := fsys.OpenFiles(); len(open) > 0 {
+						fail("got open files %v, want none", open)
+					}
+					if twice := fsys.DoubleCloses(); len(twice) > 0 {
+						fail("got double closes of %v, want none", twice)
+					}
+					if _, err := s.Put(t.Context(), "a", bytes.NewReader(old)); err != nil {
+						fail("next Put: got %v, want nil", err)
+					}
+					if _, b := get(t, s, "a"); !bytes.Equal(b, old) {
+						fail("next Put: got another image, want the one that was put")
+					}
 				}
-				failed := fsys.Trace()[n-1]
-				fail := func(format string, args ...any) {
-					t.Helper()
-					t.Errorf("%s, %v at operation %d, %v: %s", c.name, fault, n, failed, fmt.Sprintf(format, args...))
+				if n < 4 {
+					t.Errorf("%s: got %d operations, want 3 or more", c.name, n-1)
 				}
-				if !errors.Is(err, fault.Err) {
-					fail("the error is %v", err)
-				}
-				// What is there now, to somebody with a working disk?
-				img, getErr := afero.ReadFile(base, "a/image.png")
-				was := errors.Is(getErr, fs.ErrNotExist) && !c.old || c.old && bytes.Equal(img, old)
-				is := errors.Is(getErr, fs.ErrNotExist) && c.gone || !c.gone && bytes.Equal(img, replaced)
-				if !was && !is {
-					fail("there are now %d bytes, %v", len(img), getErr)
-				}
-				if said := strings.Contains(err.Error(), "in place") || strings.Contains(err.Error(), "gone"); is && !said && failed.Name != "stat" {
-					fail("the change was made, and the error does not say so: %v", err)
-				}
-				if left, err := afero.ReadDir(base, ".staging"); err == nil && len(left) > 0 {
-					fail("%s is left in the staging directory", left[0].Name())
-				}
-				if open := fsys.OpenFiles(); len(open) > 0 {
-					fail("%v are left open", open)
-				}
-				if twice := fsys.DoubleCloses(); len(twice) > 0 {
-					fail("%v are closed twice", twice)
-				}
-				if _, err := s.Put(t.Context(), "a", bytes.NewReader(old)); err != nil {
-					fail("the next Put fails: %v", err)
-				}
-				if _, b := get(t, s, "a"); !bytes.Equal(b, old) {
-					fail("the next Put does not take effect")
-				}
-			}
-			if n < 4 {
-				t.Errorf("%s: there are only %d operations to fail", c.name, n-1)
-			}
+			})
 		}
 	}
 }
 
-// TestTrace pins what each kind of change does to the filesystem, so that
-// nothing is added or lost unnoticed. What it does to the root is apart: that
-// goes on while the image's directory is synced.
+// TestTrace pins the operations of each change, so that none is added or lost
+// unnoticed. Operations on the root are compared separately, because they run
+// while the image's directory is synced.
 func TestTrace(t *testing.T) {
-	stage := []string{"openfile .staging/*", "file.write .staging/*", "stat a/image.png"}
-	seal := []string{"chtimes .staging/*", "stat .staging/*", "file.sync .staging/*", "file.close .staging/*", "stat .staging/*"}
+	t.Parallel()
+	look := []string{"lstat a/image.png", "open a/image.png", "file.stat a/image.png", "file.close a/image.png"}
+	stage := []string{"openfile .staging/*", "file.write .staging/*", "lstat a/image.png"}
+	finish := []string{"chtimes .staging/*", "stat .staging/*", "file.sync .staging/*", "file.close .staging/*", "stat .staging/*"}
 	create := []string{"mkdir a", "rename .staging/* a/image.png"}
 	syncs := []string{"open a", "file.sync a", "file.close a"}
-	deletion := []string{"stat a/image.png", "remove a/image.png", "stat a/image.png", "open a", "file.readdirnames a", "file.close a", "remove a", "open a"}
+	deletion := []string{"lstat a/image.png", "remove a/image.png", "lstat a/image.png", "open a", "file.readdirnames a", "file.close a", "remove a", "open a"}
 	want := map[string][]string{
-		"put new":           slices.Concat(stage, seal, create, syncs),
-		"put new, IfAbsent": slices.Concat([]string{"stat a/image.png"}, stage, seal, create, syncs),
-		"replace":           slices.Concat(stage, seal, create[1:], syncs),
-		"replace, IfMatch":  slices.Concat([]string{"stat a/image.png"}, stage, seal, create[1:], syncs),
+		"put new":           slices.Concat(stage, finish, create, syncs),
+		"put new, IfAbsent": slices.Concat(look[:1], stage, finish, create, syncs),
+		"replace":           slices.Concat(stage, finish, create[1:], syncs),
+		"replace, IfMatch":  slices.Concat(look, stage, finish, create[1:], syncs),
 		"delete":            deletion,
 		"delete, IfMatch":   deletion,
 	}
 	wantOfRoot := []string{"open .", "file.sync .", "file.close ."}
 	for _, c := range changes {
-		fsys := faultfs.New(onDisk(t))
+		fsys := errorfs.New(onDisk(t))
 		s := imagestore.New(fsys, nil)
-		put(t, s, "other", noise(t, 1, 1)) // makes the staging directory
+		put(t, s, "other", testimage.PNG(t, 1, 1)) // makes the staging directory
 		etag := ""
 		if c.old {
-			etag = put(t, s, "a", noise(t, 1, 1)).ETag
+			etag = put(t, s, "a", testimage.PNG(t, 1, 1)).ETag
 		}
 		fsys.ResetTrace()
-		if err := c.change(t, s, noise(t, 1, 2), etag); err != nil {
+		if err := c.change(t, s, testimage.PNG(t, 1, 2), etag); err != nil {
 			t.Error(err)
 		}
 		var got, ofRoot []string
@@ -162,18 +168,19 @@ func TestTrace(t *testing.T) {
 			got = append(got, strings.Join(words, " "))
 		}
 		if !slices.Equal(got, want[c.name]) || !slices.Equal(ofRoot, wantOfRoot) {
-			t.Errorf("%s does\n\t%s\nand to the root %q, and not\n\t%s", c.name, strings.Join(got, "\n\t"), ofRoot, strings.Join(want[c.name], "\n\t"))
+			t.Errorf("%s: got\n\t%s\nand of the root %q, want\n\t%s\nand %q", c.name, strings.Join(got, "\n\t"), ofRoot, strings.Join(want[c.name], "\n\t"), wantOfRoot)
 		}
 	}
 }
 
-// TestSyncsAtOnce has the Sync of each of the two directories wait for that of
-// the other to begin: one after the other, they would wait for ever.
+// TestSyncsAtOnce makes the Sync of each of the two directories wait until that of
+// the other has begun. One after the other, they would wait for ever.
 func TestSyncsAtOnce(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		fsys := faultfs.New(afero.NewMemMapFs())
+		fsys := errorfs.New(afero.NewMemMapFs())
 		begun := map[string]chan struct{}{".": make(chan struct{}), "a": make(chan struct{})}
-		fsys.FailIf(func(op faultfs.Op) error {
+		fsys.FailIf(func(op errorfs.Op) error {
 			if op.Name == "file.sync" && begun[op.Path] != nil {
 				close(begun[op.Path])
 				for _, other := range begun {
@@ -182,73 +189,51 @@ func TestSyncsAtOnce(t *testing.T) {
 			}
 			return nil
 		})
-		put(t, imagestore.New(fsys, nil), "a", noise(t, 1, 1))
+		put(t, imagestore.New(fsys, nil), "a", testimage.PNG(t, 1, 1))
 	})
 }
 
-// TestEveryDirectoryOperationFails fails by name what TestEveryOperationFails
-// meets in one order or the other.
+// TestEveryDirectoryOperationFails chooses operations by name, because the order of
+// those on the two directories varies.
 func TestEveryDirectoryOperationFails(t *testing.T) {
+	t.Parallel()
 	for _, dir := range []string{".", "a"} {
 		for _, name := range []string{"open", "file.sync", "file.close"} {
-			fsys := faultfs.New(onDisk(t))
+			fsys := errorfs.New(onDisk(t))
 			s := imagestore.New(fsys, nil)
-			fsys.FailIf(func(op faultfs.Op) error {
+			fsys.FailIf(func(op errorfs.Op) error {
 				if op.Name == name && op.Path == dir {
 					return syscall.EIO
 				}
 				return nil
 			})
-			_, err := s.Put(t.Context(), "a", bytes.NewReader(noise(t, 1, 1)))
-			if !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "in place") {
-				t.Errorf("when %s %s fails, Put returns %v", name, dir, err)
+			_, err := s.Put(t.Context(), "a", bytes.NewReader(testimage.PNG(t, 1, 1)))
+			if !errors.Is(err, syscall.EIO) || !errors.Is(err, imagestore.ErrNotDurable) {
+				t.Errorf("%s %s fails: got %v, want EIO and ErrNotDurable", name, dir, err)
 			}
 			if open := fsys.OpenFiles(); len(open) > 0 {
-				t.Errorf("when %s %s fails, %v are left open", name, dir, open)
+				t.Errorf("%s %s fails: got open files %v, want none", name, dir, open)
 			}
 		}
-	}
-}
-
-// TestSyncPanics has a filesystem panic. Whoever called the Store must be able
-// to recover, as net/http does, wherever that happens.
-func TestSyncPanics(t *testing.T) {
-	for _, dir := range []string{".", "a"} {
-		fsys := faultfs.New(onDisk(t))
-		s := imagestore.New(fsys, nil)
-		fsys.FailIf(func(op faultfs.Op) error {
-			if op.Name == "file.sync" && op.Path == dir {
-				panic("of " + dir)
-			}
-			return nil
-		})
-		got := func() (got any) {
-			defer func() { got = recover() }()
-			put(t, s, "a", noise(t, 1, 1))
-			return nil
-		}()
-		if got != "of "+dir {
-			t.Errorf("a panic while %s is synced comes as %v", dir, got)
-		}
-		fsys.FailIf(nil)
-		put(t, s, "a", noise(t, 1, 2)) // the id is not locked for ever
 	}
 }
 
 // TestPowerCut cuts the power after every operation of a series of changes.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	if bad := powerCut(t, func(c *crashfs.Fs) afero.Fs { return c }); bad != "" {
 		t.Error(bad)
 	}
 }
 
-// TestPowerCutNotices proves that TestPowerCut can fail: it makes the mistakes
-// that a commit path can make and demands that they are noticed.
+// TestPowerCutNotices checks that TestPowerCut can fail. It runs the test with
+// typical mistakes of a commit.
 func TestPowerCutNotices(t *testing.T) {
+	t.Parallel()
 	noSync := func(when func(path string) bool) func(*crashfs.Fs) afero.Fs {
 		return func(c *crashfs.Fs) afero.Fs {
-			fsys := faultfs.New(c)
-			fsys.Drop(func(op faultfs.Op) bool { return op.Name == "file.sync" && when(op.Path) })
+			fsys := errorfs.New(c)
+			fsys.Drop(func(op errorfs.Op) bool { return op.Name == "file.sync" && when(op.Path) })
 			return fsys
 		}
 	}
@@ -257,9 +242,9 @@ func TestPowerCutNotices(t *testing.T) {
 		"no Sync of the image's directory": noSync(func(path string) bool { return !strings.HasPrefix(path, ".") }),
 		"no Sync of the root":              noSync(func(path string) bool { return path == "." }),
 		"no Sync after Delete": func(c *crashfs.Fs) afero.Fs {
-			fsys := faultfs.New(c)
+			fsys := errorfs.New(c)
 			var deleting atomic.Bool
-			fsys.FailIf(func(op faultfs.Op) error {
+			fsys.FailIf(func(op errorfs.Op) error {
 				switch op.Name {
 				case "remove":
 					deleting.Store(true)
@@ -268,7 +253,7 @@ func TestPowerCutNotices(t *testing.T) {
 				}
 				return nil
 			})
-			fsys.Drop(func(op faultfs.Op) bool { return op.Name == "file.sync" && deleting.Load() })
+			fsys.Drop(func(op errorfs.Op) bool { return op.Name == "file.sync" && deleting.Load() })
 			return fsys
 		},
 		"Sync after Rename": func(c *crashfs.Fs) afero.Fs {
@@ -276,13 +261,16 @@ func TestPowerCutNotices(t *testing.T) {
 		},
 		"writing in place": func(c *crashfs.Fs) afero.Fs { return inPlace{c} },
 	} {
-		if powerCut(t, mistake) == "" {
-			t.Errorf("nobody notices: %s", name)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if powerCut(t, mistake) == "" {
+				t.Error("got no failure, want one")
+			}
+		})
 	}
 }
 
-// lateSync syncs a file only when it has its final name.
+// lateSync syncs a file after it has its final name.
 type lateSync struct{ afero.Fs }
 
 func (l lateSync) Rename(from, to string) error {
@@ -297,7 +285,7 @@ func (l lateSync) Rename(from, to string) error {
 	return f.Sync()
 }
 
-// inPlace writes to the final name instead of renaming.
+// inPlace writes to the final name and does not rename.
 type inPlace struct{ afero.Fs }
 
 func (p inPlace) Rename(from, to string) error {
@@ -319,13 +307,13 @@ func (p inPlace) Rename(from, to string) error {
 	return p.Fs.Remove(from)
 }
 
-// powerCut runs a series of changes and returns the first way in which what a
-// power cut leaves is not what was acknowledged.
+// powerCut runs a series of changes with power cuts. It returns the first
+// difference between the surviving images and the acknowledged ones.
 func powerCut(t *testing.T, wrap func(*crashfs.Fs) afero.Fs) (bad string) {
 	t.Helper()
 	disk := crashfs.New()
 	s := imagestore.New(wrap(disk), nil)
-	acked := make(map[string]string) // what the store has promised to keep
+	acked := make(map[string]string) // the images that must survive
 	var id, next string              // the change under way; "" deletes
 	seed := uint64(0)
 	var mu sync.Mutex
@@ -348,7 +336,7 @@ func powerCut(t *testing.T, wrap func(*crashfs.Fs) afero.Fs) (bad string) {
 			}
 		}
 	})
-	small, large := string(noise(t, 2, 1)), string(noise(t, 300, 2))
+	small, large := string(testimage.PNG(t, 2, 1)), string(testimage.PNG(t, 300, 2))
 	for _, change := range []struct{ id, b string }{
 		{"a", small}, {"a", large}, {"b", large}, {"a", ""}, {"a", small}, {"b", small}, {"b", ""}, {"c", small}, {"a", large}, {"c", ""},
 	} {
@@ -371,12 +359,12 @@ func powerCut(t *testing.T, wrap func(*crashfs.Fs) afero.Fs) (bad string) {
 	return bad
 }
 
-// compare looks at what is left through a new Store.
+// compare reads the surviving images with a new Store and returns the difference.
 func compare(t *testing.T, survivor afero.Fs, acked map[string]string, id, next string) string {
 	t.Helper()
 	s := imagestore.New(survivor, nil)
 	got := make(map[string]string)
-	for info, err := range s.All(t.Context()) {
+	for info, err := range s.List(t.Context(), imagestore.ListOptions{}) {
 		if err != nil {
 			return err.Error()
 		}
@@ -392,13 +380,13 @@ func compare(t *testing.T, survivor afero.Fs, acked map[string]string, id, next 
 		for id, b := range got {
 			sizes = append(sizes, fmt.Sprintf("%s of %d bytes", id, len(b)))
 		}
-		return fmt.Sprintf("there is %v", sizes)
+		return fmt.Sprintf("got %v, want the images before or after the change", sizes)
 	}
-	if _, err := s.Put(t.Context(), id, strings.NewReader(string(noise(t, 1, 1)))); err != nil {
-		return fmt.Sprintf("Put does not work any more: %v", err)
+	if _, err := s.Put(t.Context(), id, strings.NewReader(string(testimage.PNG(t, 1, 1)))); err != nil {
+		return fmt.Sprintf("next Put: got %v, want nil", err)
 	}
 	if err := s.Delete(t.Context(), id); err != nil {
-		return fmt.Sprintf("Delete does not work any more: %v", err)
+		return fmt.Sprintf("next Delete: got %v, want nil", err)
 	}
 	return ""
 }

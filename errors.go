@@ -2,104 +2,123 @@ package imagestore
 
 import (
 	"errors"
-	"io/fs"
 	"net/http"
-	"runtime"
 	"strconv"
-	"syscall"
 )
 
-// The reasons why an operation fails that a caller may want to tell apart.
-// [errors.Is] finds them in the errors of a Store and of a client alike.
+// The reasons why an operation fails. [errors.Is] finds them in the errors of a
+// Store and of a Client alike.
 var (
-	ErrInvalidID    = errors.New("invalid id")                  // no image can have this id; see CheckID
-	ErrBadRequest   = errors.New("bad request")                 // the request makes no sense; the rest of the text says why
-	ErrNotFound     = errors.New("no such image")               // there is no image with this id
-	ErrPrecondition = errors.New("precondition failed")         // the image is not as a Precondition demands
-	ErrTooLarge     = errors.New("image too large")             // more bytes or more pixels than Options allow
-	ErrNotPNG       = errors.New("not a PNG")                   // what was sent is something else altogether
-	ErrBroken       = errors.New("broken PNG")                  // a PNG, but damaged, incomplete or with more behind it
-	ErrReadOnly     = errors.New("the store cannot be changed") // the filesystem refuses every change
-	ErrNoSpace      = errors.New("no space left in the store")  // the filesystem or a quota is full
-	ErrBusy         = errors.New("too many uploads at once")    // try again a little later
-	ErrUnavailable  = errors.New("the storage is unavailable")  // an ObjectFs is out of reach: try again a little later
-	ErrUnsupported  = errors.New("not supported here")          // the filesystem cannot do this safely
-	ErrInternal     = errors.New("the store failed internally") // only from a client: the server's log has the cause
+	// ErrInvalidID means that no image can have this id; see [CheckID].
+	ErrInvalidID = errors.New("invalid id")
+	// ErrBadRequest means that an argument or the request is malformed.
+	ErrBadRequest = errors.New("bad request")
+	// ErrNotFound means that there is no image with this id.
+	ErrNotFound = errors.New("no such image")
+	// ErrPreconditionFailed means that a [Condition] does not hold.
+	ErrPreconditionFailed = errors.New("precondition failed")
+	// ErrTooLarge means that the image has more bytes or pixels than [Options] allow.
+	ErrTooLarge = errors.New("image too large")
+	// ErrUnsupportedType means that the upload is of no format that the store takes.
+	ErrUnsupportedType = errors.New("unsupported image type")
+	// ErrInvalidImage means that the upload is damaged, incomplete or followed by other bytes.
+	ErrInvalidImage = errors.New("invalid image")
+	// ErrReadOnly means that the storage refuses every change.
+	ErrReadOnly = errors.New("the store is read-only")
+	// ErrNoSpace means that the storage or a quota is full.
+	ErrNoSpace = errors.New("no space left in the store")
+	// ErrNotDurable means that the change was made and is seen by readers, but
+	// could not be made durable: a power cut may undo it.
+	ErrNotDurable = errors.New("the change is not durable")
+	// ErrTooManyUploads means that a handler has as many uploads and deletes
+	// under way as it takes. Try again later.
+	ErrTooManyUploads = errors.New("too many uploads and deletes at once")
+	// ErrUnavailable means that the storage is out of reach or in use. Try again later.
+	ErrUnavailable = errors.New("the storage is unavailable")
+	// ErrNotImplemented means that the storage cannot do this safely.
+	ErrNotImplemented = errors.New("not possible on this storage")
+	// ErrInternal is returned by a Client only. The server's log has the cause.
+	ErrInternal = errors.New("internal error of the store")
 )
 
-// What only the handler has to say.
+// Reasons that only the handler has.
 var (
-	errUnknownPath = errors.New("nothing is served here")
-	errMethod      = errors.New("method not allowed")
-	errSlow        = errors.New("the client was too slow")
-	errRange       = errors.New("the range cannot be satisfied")
+	errUnknownPath    = errors.New("nothing is served at this path")
+	errMethod         = errors.New("method not allowed")
+	errRequestTimeout = errors.New("request timeout")
+	errUnsatisfiable  = errors.New("range not satisfiable")
 )
 
-// An answer is what one kind of error looks like over HTTP.
-type answer struct {
+// An httpError is one reason as an HTTP response.
+type httpError struct {
 	err    error
 	status int
 	code   string
 }
 
-// answers is the one place that ties errors, statuses and codes together: the
-// handler reads it forward, the client backward. Codes never change.
-var answers = []answer{
+// httpErrors has the status and the code of each reason. The handler looks up the
+// reason, the client the code. The first row that an error matches applies. Codes
+// never change.
+var httpErrors = []httpError{
+	{ErrNotDurable, http.StatusInternalServerError, "not_durable"}, // whatever the cause of it is
 	{ErrInvalidID, http.StatusBadRequest, "invalid_id"},
 	{ErrBadRequest, http.StatusBadRequest, "bad_request"},
 	{ErrReadOnly, http.StatusForbidden, "read_only"},
 	{ErrNotFound, http.StatusNotFound, "not_found"},
 	{errUnknownPath, http.StatusNotFound, "unknown_path"},
 	{errMethod, http.StatusMethodNotAllowed, "method_not_allowed"},
-	{errSlow, http.StatusRequestTimeout, "too_slow"},
-	{ErrPrecondition, http.StatusPreconditionFailed, "precondition_failed"},
+	{errRequestTimeout, http.StatusRequestTimeout, "request_timeout"},
+	{ErrPreconditionFailed, http.StatusPreconditionFailed, "precondition_failed"},
 	{ErrTooLarge, http.StatusRequestEntityTooLarge, "too_large"},
-	{ErrNotPNG, http.StatusUnsupportedMediaType, "not_png"},
-	{errRange, http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable"},
-	{ErrBroken, http.StatusUnprocessableEntity, "broken_png"},
-	{ErrBusy, http.StatusServiceUnavailable, "busy"},
+	{ErrUnsupportedType, http.StatusUnsupportedMediaType, "unsupported_type"},
+	{errUnsatisfiable, http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable"},
+	{ErrInvalidImage, http.StatusUnprocessableEntity, "invalid_image"},
+	{ErrTooManyUploads, http.StatusServiceUnavailable, "too_many_uploads"},
 	{ErrUnavailable, http.StatusServiceUnavailable, "unavailable"},
-	{ErrUnsupported, http.StatusNotImplemented, "unsupported"},
+	{ErrNotImplemented, http.StatusNotImplemented, "not_implemented"},
 	{ErrNoSpace, http.StatusInsufficientStorage, "no_space"},
 	{ErrInternal, http.StatusInternalServerError, "internal"},
 }
 
-// answerTo returns the answer to err and the text that a stranger may read.
-// Errors that nobody foresaw may name paths or worse, so they say nothing.
-func answerTo(err error) (answer, string) {
-	for _, a := range answers {
-		if !errors.Is(err, a.err) {
+// httpErrorFor returns the row for err and the text that a client may read. The
+// text of an unknown error stays here, because it may name paths or hosts.
+func httpErrorFor(err error) (row httpError, detail string) {
+	for _, row := range httpErrors {
+		if !errors.Is(err, row.err) {
 			continue
 		}
-		if f, ok := errors.AsType[*fault](err); ok && f.kind == a.err && f.detail != "" {
-			return a, a.err.Error() + ": " + f.detail
+		if e, ok := errors.AsType[*detailedError](err); ok && e.kind == row.err && e.detail != "" {
+			return row, row.err.Error() + ": " + e.detail
 		}
-		return a, a.err.Error()
+		if e, ok := errors.AsType[*Error](err); ok && row.err == ErrNotFound {
+			return row, row.err.Error() + ": " + strconv.Quote(e.ID)
+		}
+		return row, row.err.Error()
 	}
-	return answerTo(ErrInternal)
+	return httpErrorFor(ErrInternal)
 }
 
-// ErrorForCode returns the error that the handler's answers announce with this
-// code, or nil if there is none. It is how a client in Go turns an answer back
-// into the error that the Store returned.
+// ErrorForCode returns the reason with this code, or nil if there is none. A Client
+// uses it to return the same error as the Store.
 func ErrorForCode(code string) error {
-	for _, a := range answers {
-		if a.code == code {
-			return a.err
+	for _, row := range httpErrors {
+		if row.code == code {
+			return row.err
 		}
 	}
 	return nil
 }
 
-// Error says which operation on which image failed, and why. [errors.Is] finds
-// in it both one of the reasons above, where one fits, and the cause, such as
-// an error of the filesystem or of the reader given to Put.
+// Error records the operation and the image that failed. [errors.Is] finds in it
+// one of the reasons above, where one fits. It also finds the cause, such as an
+// error of the filesystem or of the reader given to Put.
 type Error struct {
 	Op  string // "put", "get", "delete", "stat", "verify", "list" or "sweep"
-	ID  string // the image's id as it was given; empty for "sweep", and for "list" if it is about no image
+	ID  string // the id as it was given; empty where the error is about no single image
 	Err error
 }
 
+// Error returns the operation, the id and the reason.
 func (e *Error) Error() string {
 	text := "imagestore: " + e.Op
 	if e.ID != "" {
@@ -118,61 +137,28 @@ func wrap(op, id string, err *error) {
 	}
 }
 
-// A fault is one case of one kind of error. Detail is written by this package
-// and fit for everybody's eyes; the cause may name paths and is not.
-type fault struct {
+// A detailedError is one case of a reason. Its detail is written by this package
+// and may be shown to anybody. Its cause may name paths and may not.
+type detailedError struct {
 	kind   error
 	detail string
 	cause  error
 }
 
-func (f *fault) Error() string {
-	text := f.kind.Error()
-	if f.detail != "" {
-		text += ": " + f.detail
+func (e *detailedError) Error() string {
+	text := e.kind.Error()
+	if e.detail != "" {
+		text += ": " + e.detail
 	}
-	if f.cause != nil {
-		text += ": " + f.cause.Error()
+	if e.cause != nil {
+		text += ": " + e.cause.Error()
 	}
 	return text
 }
 
-func (f *fault) Unwrap() []error {
-	if f.cause == nil {
-		return []error{f.kind}
+func (e *detailedError) Unwrap() []error {
+	if e.cause == nil {
+		return []error{e.kind}
 	}
-	return []error{f.kind, f.cause}
-}
-
-// fsError gives an error of the filesystem its kind, where callers care.
-func fsError(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), isWindowsDiskFull(err):
-		return &fault{kind: ErrNoSpace, cause: err}
-	// EPERM is what afero's read-only filesystems say; a directory that the
-	// process may not write is EACCES, and a mistake in the installation.
-	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EPERM):
-		return &fault{kind: ErrReadOnly, cause: err}
-	}
-	return err
-}
-
-func isWindowsDiskFull(err error) bool {
-	const handleDiskFull, diskFull = syscall.Errno(39), syscall.Errno(112)
-	return runtime.GOOS == "windows" && (errors.Is(err, handleDiskFull) || errors.Is(err, diskFull))
-}
-
-func isNotExist(err error) bool {
-	// ENOTDIR, ELOOP: somebody put a file, or a link to itself, where an image's
-	// directory would be.
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP)
-}
-
-// isUnsupported says that a filesystem does not know an operation at all, as
-// distinct from having failed at it.
-func isUnsupported(err error) bool {
-	// Some network and FUSE filesystems answer EINVAL to fsync of a directory.
-	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL)
+	return []error{e.kind, e.cause}
 }

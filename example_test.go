@@ -53,20 +53,20 @@ func ExampleStore() {
 	// true
 }
 
-// What is not a whole PNG is refused, and the error says what is wrong with it.
+// Put refuses invalid images and other types. The error says what is wrong.
 func ExampleStore_Put_broken() {
 	store := imagestore.New(afero.NewMemMapFs(), nil)
 	half := pixel().Bytes()[:30]
 	_, err := store.Put(context.Background(), "TestPost", bytes.NewReader(half))
-	fmt.Println(errors.Is(err, imagestore.ErrBroken))
+	fmt.Println(errors.Is(err, imagestore.ErrInvalidImage))
 	_, err = store.Put(context.Background(), "TestPost", strings.NewReader("<html>"))
-	fmt.Println(errors.Is(err, imagestore.ErrNotPNG))
+	fmt.Println(errors.Is(err, imagestore.ErrUnsupportedType))
 	// Output:
 	// true
 	// true
 }
 
-// Two editors of one image: the one who read an old version is told so.
+// IfMatch keeps an editor from replacing a version that it has not seen.
 func ExampleIfMatch() {
 	ctx := context.Background()
 	store := imagestore.New(afero.NewMemMapFs(), nil)
@@ -77,33 +77,33 @@ func ExampleIfMatch() {
 	_, err = store.Put(ctx, "logo", pixel(), imagestore.IfMatch(first.ETag))
 	fmt.Println(err)
 	_, err = store.Put(ctx, "logo", pixel(), imagestore.IfMatch(first.ETag))
-	fmt.Println(errors.Is(err, imagestore.ErrPrecondition))
+	fmt.Println(errors.Is(err, imagestore.ErrPreconditionFailed))
 	// Output:
 	// <nil>
 	// true
 }
 
-func ExampleStore_All() {
+func ExampleStore_List() {
 	ctx := context.Background()
 	store := imagestore.New(afero.NewMemMapFs(), nil)
-	for _, id := range []string{"a", "b", "c"} {
+	for _, id := range []string{"b", "c", "a"} {
 		if _, err := store.Put(ctx, id, pixel()); err != nil {
 			log.Fatal(err)
 		}
 	}
-	for info, err := range store.All(ctx) {
+	for info, err := range store.List(ctx, imagestore.ListOptions{}) {
 		if err != nil {
 			log.Fatal(err)
 		}
 		fmt.Println(info.ID)
 	}
-	// Unordered output:
+	// Output:
 	// a
 	// b
 	// c
 }
 
-// A handler in a service of one's own, under a path of its own.
+// The handler can be mounted under any path.
 func ExampleNewHandler() {
 	store := imagestore.New(afero.NewMemMapFs(), nil)
 	mux := http.NewServeMux()

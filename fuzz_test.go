@@ -15,12 +15,14 @@ import (
 	"testing"
 
 	"github.com/ba692904/imagestore"
-	"github.com/ba692904/imagestore/internal/pngproof"
+	"github.com/ba692904/imagestore/internal/testimage"
+	"github.com/ba692904/imagestore/internal/verify"
+	"github.com/ba692904/imagestore/storetest/testhttp"
 	"github.com/spf13/afero"
 )
 
-// FuzzCheckID: an id that is accepted is one plain name on every platform and
-// needs no escaping in a URL.
+// FuzzCheckID checks that an accepted id is one plain file name on every platform
+// and needs no escaping in a URL.
 func FuzzCheckID(f *testing.F) {
 	for _, id := range []string{"TestPost", "..", "a/b", ".staging", "nul.png", "STAGIN~1", "a.", "é", "a\x00"} {
 		f.Add(id)
@@ -29,22 +31,22 @@ func FuzzCheckID(f *testing.F) {
 		err := imagestore.CheckID(id)
 		if err != nil {
 			if !errors.Is(err, imagestore.ErrInvalidID) || len(err.Error()) > 500 {
-				t.Errorf("CheckID(%q) returns %v", id, err)
+				t.Errorf("CheckID(%q): got %v, want a short ErrInvalidID", id, err)
 			}
 			return
 		}
 		if len(id) < 1 || len(id) > 128 || !filepath.IsLocal(id) || id != filepath.Base(id) || strings.ContainsAny(id, `/\:*?"<>|`) ||
 			strings.HasPrefix(id, ".") || strings.HasSuffix(id, ".") || url.PathEscape(id) != id || url.QueryEscape(id) != id {
-			t.Errorf("CheckID accepts %q", id)
+			t.Errorf("CheckID(%q): got nil, want an error", id)
 		}
 	})
 }
 
-// FuzzPrecondition: a list of ETags means for a change what net/http takes it
-// to mean for a read, or is refused.
+// FuzzPrecondition checks that a list of ETags means the same for a change as for a
+// read by net/http, or is refused.
 func FuzzPrecondition(f *testing.F) {
 	s := imagestore.New(afero.NewMemMapFs(), nil)
-	info, err := s.Put(f.Context(), "a", bytes.NewReader(noise(f, 1, 1)))
+	info, err := s.Put(f.Context(), "a", bytes.NewReader(testimage.PNG(f, 1, 1)))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -55,7 +57,7 @@ func FuzzPrecondition(f *testing.F) {
 		list = strings.ReplaceAll(list, "ETAG", info.ETag)
 		err := s.Delete(t.Context(), "a", imagestore.IfMatch(list))
 		if err == nil {
-			if info, err = s.Put(t.Context(), "a", bytes.NewReader(noise(t, 1, 1))); err != nil {
+			if info, err = s.Put(t.Context(), "a", bytes.NewReader(testimage.PNG(t, 1, 1))); err != nil {
 				t.Fatal(err)
 			}
 			return
@@ -63,7 +65,7 @@ func FuzzPrecondition(f *testing.F) {
 		if errors.Is(err, imagestore.ErrBadRequest) {
 			return
 		}
-		if !errors.Is(err, imagestore.ErrPrecondition) {
+		if !errors.Is(err, imagestore.ErrPreconditionFailed) {
 			t.Fatal(err)
 		}
 		rec := httptest.NewRecorder()
@@ -72,13 +74,13 @@ func FuzzPrecondition(f *testing.F) {
 		r.Header.Set("If-Match", list)
 		http.ServeContent(rec, r, "", info.ModTime, strings.NewReader(""))
 		if rec.Code != http.StatusPreconditionFailed {
-			t.Errorf("If-Match: %q fails for a change and holds for a read (%d)", list, rec.Code)
+			t.Errorf("If-Match: %q: got %d for a read, want 412 as for a change", list, rec.Code)
 		}
 	})
 }
 
-// newFuzzStore returns a store in a directory of a filesystem that has other
-// things too, and a function that checks what has become of them.
+// newFuzzStore returns a handler of a store, and a function that checks its files
+// and returns its ids. The filesystem also has files outside of the store.
 func newFuzzStore(t *testing.T) (h http.Handler, check func() (ids []string)) {
 	fsys := afero.NewMemMapFs()
 	for _, name := range []string{"secret/image.png", "srv/secret", "srv/images-not/x/image.png"} {
@@ -88,7 +90,7 @@ func newFuzzStore(t *testing.T) (h http.Handler, check func() (ids []string)) {
 	}
 	s := imagestore.New(afero.NewBasePathFs(fsys, "srv/images"), &imagestore.Options{MaxBytes: 1 << 20, MaxPixels: 1 << 16})
 	before := files(t, fsys)
-	return imagestore.NewHandler(s, &imagestore.HandlerOptions{Logger: quiet}), func() (ids []string) {
+	return imagestore.NewHandler(s, &imagestore.HandlerOptions{Logger: testhttp.Quiet}), func() (ids []string) {
 		var outside []string
 		for _, name := range files(t, fsys) {
 			inside, ok := strings.CutPrefix(name, "srv/images/")
@@ -102,39 +104,39 @@ func newFuzzStore(t *testing.T) (h http.Handler, check func() (ids []string)) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := io.Copy(io.Discard, pngproof.NewReader(bytes.NewReader(b), pngproof.Config{})); err != nil {
-					t.Errorf("what is stored is broken: %v", err)
+				if _, err := verify.Copy(io.Discard, bytes.NewReader(b), verify.Options{}); err != nil {
+					t.Errorf("stored image: got %v, want it valid", err)
 				}
 				ids = append(ids, dir)
 			case file != "":
-				t.Errorf("%s is left", name)
+				t.Errorf("got the file %s, want images alone", name)
 			}
 		}
 		if !slices.Equal(outside, before) {
-			t.Errorf("outside of the store there was %v, now there is %v", before, outside)
+			t.Errorf("outside of the store: got %v, want %v", outside, before)
 		}
 		return ids
 	}
 }
 
-// checkAnswer checks what is true of every answer.
+// checkAnswer checks the properties that every answer has.
 func checkAnswer(t *testing.T, rec *httptest.ResponseRecorder) {
 	h := rec.Header()
 	if h.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(h.Get("Content-Security-Policy"), "sandbox") {
-		t.Errorf("the answer has the headers %v", h)
+		t.Errorf("got header %v, want nosniff and sandbox", h)
 	}
 	if failed := rec.Code >= 400; failed != (h.Get("Imagestore-Error") != "") || failed != (h.Get("Content-Type") == "application/problem+json") || rec.Code == 500 {
-		t.Errorf("the answer is %d %v %s", rec.Code, h, rec.Body)
+		t.Errorf("got %d, %v, %s, want a success or a problem, not 500", rec.Code, h, rec.Body)
 	}
 	if strings.Contains(rec.Body.String(), "srv/") || strings.Contains(rec.Body.String(), "goroutine") {
-		t.Errorf("the answer tells too much: %s", rec.Body)
+		t.Errorf("got %s, want no path and no stack", rec.Body)
 	}
 }
 
-// FuzzMultipart: whatever the form, an image is stored and proper, or nothing
-// is and the answer says why.
+// FuzzMultipart checks that every form either stores a valid image, or stores
+// nothing and gets a problem.
 func FuzzMultipart(f *testing.F) {
-	good := noise(f, 2, 1)
+	good := testimage.PNG(f, 2, 1)
 	for _, parts := range [][]part{
 		{file("file", good)}, {field("a", "1"), file("file", good), field("b", "2")}, {file("file", good), file("file", good)}, {field("x", "y")}, {}, {file("file", good[:20])},
 	} {
@@ -153,15 +155,15 @@ func FuzzMultipart(f *testing.F) {
 		h.ServeHTTP(rec, r)
 		checkAnswer(t, rec)
 		if ids := check(); (rec.Code == http.StatusCreated) != slices.Equal(ids, []string{"a"}) || rec.Code != http.StatusCreated && len(ids) > 0 {
-			t.Errorf("the answer is %d, the store has %v", rec.Code, ids)
+			t.Errorf("got %d and ids %v", rec.Code, ids)
 		}
 	})
 }
 
-// FuzzHandler: whatever the request, the answer is one of the contract and
-// nothing outside of the store changes.
+// FuzzHandler checks that every request gets a valid answer and changes nothing
+// outside of the store.
 func FuzzHandler(f *testing.F) {
-	good := string(noise(f, 2, 1))
+	good := string(testimage.PNG(f, 2, 1))
 	for _, request := range []string{
 		"GET /images/x HTTP/1.1\r\nHost: x\r\nRange: bytes=0-1,5-\r\nIf-Range: \"a\"\r\n\r\n",
 		"HEAD /images/x HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"a\", *\r\n\r\n",
@@ -175,11 +177,11 @@ func FuzzHandler(f *testing.F) {
 	} {
 		f.Add([]byte(request))
 	}
-	image := noise(f, 3, 2)
+	image := testimage.PNG(f, 3, 2)
 	f.Fuzz(func(t *testing.T, request []byte) {
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(request)))
 		if err != nil {
-			return // net/http answers that by itself
+			return // net/http answers it
 		}
 		h, check := newFuzzStore(t)
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("PUT", "/images/x", bytes.NewReader(image)))
@@ -191,7 +193,7 @@ func FuzzHandler(f *testing.F) {
 		case rec.Code == 201 && len(ids) == 2, rec.Code == 204 && r.Method == "DELETE" && len(ids) == 0:
 		default:
 			if !slices.Equal(ids, []string{"x"}) {
-				t.Errorf("after %q, answered with %d, the store has %v", request, rec.Code, ids)
+				t.Errorf("after %q, answered %d: got ids %v, want x", request, rec.Code, ids)
 			}
 		}
 	})

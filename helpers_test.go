@@ -2,37 +2,31 @@ package imagestore_test
 
 import (
 	"bytes"
-	"image"
-	"image/png"
+	"errors"
+	"flag"
 	"io"
-	"log/slog"
-	"math/rand/v2"
-	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/ba692904/imagestore"
 	"github.com/ba692904/imagestore/client"
-	"github.com/ba692904/imagestore/internal/memobject"
+	"github.com/ba692904/imagestore/storetest"
+	"github.com/ba692904/imagestore/storetest/testhttp"
 	"github.com/spf13/afero"
 )
 
-// noise returns a PNG of side × side pixels that does not compress and that is
-// another one for every seed.
-func noise(tb testing.TB, side int, seed uint64) []byte {
-	tb.Helper()
-	img := image.NewGray(image.Rect(0, 0, side, side))
-	r := rand.New(rand.NewPCG(seed, seed))
-	for i := range img.Pix {
-		img.Pix[i] = byte(r.Uint32())
+// TestMain runs more tests at once than there are processors, because most wait
+// for the disk.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		f.Value.Set(strconv.Itoa(max(6, runtime.GOMAXPROCS(0))))
 	}
-	var b bytes.Buffer
-	enc := png.Encoder{CompressionLevel: png.NoCompression}
-	if err := enc.Encode(&b, img); err != nil {
-		tb.Fatal(err)
-	}
-	return b.Bytes()
+	m.Run()
 }
 
 type filesystem struct {
@@ -40,7 +34,7 @@ type filesystem struct {
 	new  func(tb testing.TB) afero.Fs
 }
 
-// filesystems are those that everything must work on.
+// filesystems are the filesystems that the conformance suite runs on.
 var filesystems = []filesystem{
 	{"OsFs", onDisk},
 	{"MemMapFs", func(testing.TB) afero.Fs { return afero.NewMemMapFs() }},
@@ -51,11 +45,10 @@ var filesystems = []filesystem{
 	}},
 }
 
-var objectStore = filesystem{"ObjectFs", func(testing.TB) afero.Fs { return memobject.New() }}
-
 func onDisk(tb testing.TB) afero.Fs { return afero.NewBasePathFs(afero.NewOsFs(), tb.TempDir()) }
 
-// serve starts a server for a handler of s. Its log goes to the test's.
+// serve starts a server for a handler of s. It logs nothing unless opts have a
+// logger.
 func serve(tb testing.TB, s *imagestore.Store, opts *imagestore.HandlerOptions) *httptest.Server {
 	tb.Helper()
 	var o imagestore.HandlerOptions
@@ -63,14 +56,10 @@ func serve(tb testing.TB, s *imagestore.Store, opts *imagestore.HandlerOptions) 
 		o = *opts
 	}
 	if o.Logger == nil {
-		o.Logger = quiet
+		o.Logger = testhttp.Quiet
 	}
-	srv := httptest.NewServer(imagestore.NewHandler(s, &o))
-	tb.Cleanup(srv.Close)
-	return srv
+	return testhttp.Serve(tb, imagestore.NewHandler(s, &o))
 }
-
-var quiet = slog.New(slog.DiscardHandler)
 
 func newClient(tb testing.TB, baseURL string) *client.Client {
 	tb.Helper()
@@ -81,34 +70,53 @@ func newClient(tb testing.TB, baseURL string) *client.Client {
 	return c
 }
 
-// answer is what a test looks at of a response.
-type answer struct {
-	*http.Response
-	body []byte
+func put(t *testing.T, s storetest.Images, id string, b []byte, conds ...imagestore.Condition) imagestore.Info {
+	t.Helper()
+	result, err := s.Put(t.Context(), id, bytes.NewReader(b), conds...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result.Info
 }
 
-func (a answer) code() string { return a.Header.Get("Imagestore-Error") }
+func get(t *testing.T, s storetest.Images, id string) (imagestore.Info, []byte) {
+	t.Helper()
+	img, err := s.Get(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	b, err := io.ReadAll(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img.Info, b
+}
 
-// request sends a request with header fields given in pairs.
-func request(tb testing.TB, method, url string, body io.Reader, header ...string) answer {
-	tb.Helper()
-	req, err := http.NewRequestWithContext(tb.Context(), method, url, body)
+// list returns the ids in a list.
+func list(t *testing.T, s storetest.Images, opts imagestore.ListOptions) (ids []string) {
+	t.Helper()
+	for info, err := range s.List(t.Context(), opts) {
+		must(t, err)
+		ids = append(ids, info.ID)
+	}
+	return ids
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
 	if err != nil {
-		tb.Fatal(err)
+		t.Fatal(err)
 	}
-	for i := 0; i < len(header); i += 2 {
-		req.Header.Add(header[i], header[i+1])
+}
+
+// wantError checks that an error has a reason, an operation and an id.
+func wantError(t *testing.T, err, reason error, op, id string) {
+	t.Helper()
+	e, ok := errors.AsType[*imagestore.Error](err)
+	if !errors.Is(err, reason) || !ok || e.Op != op || e.ID != id {
+		t.Errorf("got %v (%#v), want %q of %s %q", err, e, reason, op, id)
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return answer{resp, b}
 }
 
 // files lists the paths below the root of a filesystem, directories included.
@@ -116,7 +124,7 @@ func files(tb testing.TB, fsys afero.Fs) (paths []string) {
 	tb.Helper()
 	err := afero.Walk(fsys, ".", func(path string, _ os.FileInfo, err error) error {
 		if path != "." {
-			paths = append(paths, path)
+			paths = append(paths, filepath.ToSlash(path))
 		}
 		return err
 	})

@@ -2,88 +2,102 @@ package imagestore
 
 import (
 	"fmt"
-	"slices"
-	"strings"
+	"net/http"
+
+	"github.com/ba692904/imagestore/internal/etag"
 )
 
-// A Precondition makes a Put or a Delete depend on what is stored under the id
-// at the very moment of the change. When it does not hold, nothing is changed
-// and the error matches [ErrPrecondition]. The zero value always holds. Of each
-// kind there may be one.
-type Precondition struct{ header, value string }
-
-// IfAbsent demands that there is no image with this id: of several writers
-// exactly one creates it.
-func IfAbsent() Precondition { return Precondition{"If-None-Match", "*"} }
-
-// IfMatch demands that the image is the version with this ETag, as [Info] has
-// it. What If-Match of RFC 9110, section 13.1.1, allows is allowed: several
-// ETags with commas between them, or * for any version.
-func IfMatch(etag string) Precondition { return Precondition{"If-Match", etag} }
-
-// Header returns the precondition as a header field of an HTTP request, both
-// strings empty for the zero value.
-func (p Precondition) Header() (name, value string) { return p.header, p.value }
-
-// conditional says whether there is a condition among these.
-func conditional(conds []Precondition) bool {
-	return slices.ContainsFunc(conds, func(p Precondition) bool { return p.header != "" })
+// A Condition makes a Put or a Delete depend on the version that is stored. It
+// is checked in one step with the change. If it does not hold, nothing changes
+// and the error matches [ErrPreconditionFailed]. The zero value always holds.
+type Condition struct {
+	match, noneMatch field
 }
 
-// check returns nil if the image with this ETag, "" if there is none, is as
-// the preconditions demand.
-func check(conds []Precondition, etag string) error {
-	for i, p := range conds {
-		if p.header == "" {
+// A field is the value of a header field, if it is set.
+type field struct {
+	set   bool
+	value string
+}
+
+// IfAbsent requires that there is no image with this id.
+func IfAbsent() Condition { return IfNoneMatch("*") }
+
+// IfMatch requires that the stored version has one of these ETags: one or
+// several with commas between them, or * for any version (RFC 9110, section
+// 13.1.1). [Info] has a version's ETag.
+func IfMatch(etags string) Condition { return Condition{match: field{true, etags}} }
+
+// IfNoneMatch requires that the stored version has none of these ETags. With * it
+// requires that there is no image (RFC 9110, section 13.1.2).
+func IfNoneMatch(etags string) Condition { return Condition{noneMatch: field{true, etags}} }
+
+// AllOf returns the condition that holds when all of conds do. Two conditions of one
+// kind are an error, because an HTTP request has one If-Match and one If-None-Match.
+// A malformed list of ETags is an error too. Both match [ErrBadRequest].
+func AllOf(conds ...Condition) (Condition, error) {
+	var all Condition
+	for _, c := range conds {
+		for _, part := range []struct {
+			name string
+			from field
+			to   *field
+		}{{"If-Match", c.match, &all.match}, {"If-None-Match", c.noneMatch, &all.noneMatch}} {
+			if !part.from.set {
+				continue
+			}
+			if part.to.set {
+				return Condition{}, &detailedError{kind: ErrBadRequest, detail: "more than one " + part.name + ": send one, with commas between its ETags"}
+			}
+			if _, err := etag.Match(part.from.value, "", true); err != nil {
+				return Condition{}, &detailedError{kind: ErrBadRequest, detail: fmt.Sprintf("%s: %v", part.name, err)}
+			}
+			*part.to = part.from
+		}
+	}
+	return all, nil
+}
+
+// IsZero reports whether c always holds.
+func (c Condition) IsZero() bool { return c == Condition{} }
+
+// Check returns nil if c holds for a stored version with this ETag. An empty tag
+// means that there is no image. Check is for drivers.
+func (c Condition) Check(tag string) error {
+	stored := "there is no image"
+	if tag != "" {
+		stored = "the image's ETag is " + tag
+	}
+	for _, part := range []struct {
+		name  string
+		field field
+		want  bool
+	}{{"If-Match", c.match, true}, {"If-None-Match", c.noneMatch, false}} {
+		if !part.field.set {
 			continue
 		}
-		if slices.ContainsFunc(conds[:i], func(q Precondition) bool { return q.header == p.header }) {
-			return &fault{kind: ErrBadRequest, detail: "more than one " + p.header + ", which HTTP has no way to say"}
-		}
-		strong := p.header == "If-Match"
-		found, err := listHas(p.value, etag, strong)
+		found, err := etag.Match(part.field.value, tag, part.want)
 		if err != nil {
-			return &fault{kind: ErrBadRequest, detail: fmt.Sprintf("%s: %v", p.header, err)}
+			return &detailedError{kind: ErrBadRequest, detail: fmt.Sprintf("%s: %v", part.name, err)}
 		}
-		if found == strong {
-			continue
+		if found != part.want {
+			return &detailedError{kind: ErrPreconditionFailed, detail: fmt.Sprintf("%s is %.200s, but %s", part.name, part.field.value, stored)}
 		}
-		detail := "there is no image"
-		if etag != "" {
-			detail = "the image's ETag is " + etag
-		}
-		return &fault{kind: ErrPrecondition, detail: fmt.Sprintf("%s is %.200s, but %s", p.header, p.value, detail)}
 	}
 	return nil
 }
 
-// listHas says whether a list of entity tags (RFC 9110, sections 8.8.3 and
-// 13.1) has etag. A list that cannot be understood is an error: to take it for
-// one that does not match would let If-None-Match overwrite an image.
-func listHas(list, etag string, strong bool) (found bool, err error) {
-	rest := strings.Trim(list, " \t")
-	if rest == "*" {
-		return etag != "", nil
+// Header returns c as header fields of an HTTP request, nil for the zero value.
+// It is for clients and for drivers of object stores.
+func (c Condition) Header() http.Header {
+	var h http.Header
+	for name, f := range map[string]field{"If-Match": c.match, "If-None-Match": c.noneMatch} {
+		if f.set {
+			if h == nil {
+				h = make(http.Header)
+			}
+			h.Set(name, f.value)
+		}
 	}
-	for {
-		tag, weak := strings.CutPrefix(rest, "W/")
-		end := -1
-		if strings.HasPrefix(tag, `"`) {
-			end = strings.IndexByte(tag[1:], '"')
-		}
-		if end < 0 {
-			return false, fmt.Errorf("%.100q is neither * nor a list of ETags in double quotes", list)
-		}
-		if tag[:end+2] == etag && !(strong && weak) {
-			found = true
-		}
-		rest = strings.TrimLeft(tag[end+2:], " \t")
-		if rest == "" {
-			return found, nil
-		}
-		if rest[0] != ',' {
-			return false, fmt.Errorf("%.100q has no comma between its ETags", list)
-		}
-		rest = strings.TrimLeft(rest, ", \t")
-	}
+	return h
 }

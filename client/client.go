@@ -1,54 +1,56 @@
 // Package client talks to an image store over HTTP. A [Client] has the methods
-// Put, Get, Delete, Stat and All of an [imagestore.Store] and returns the same
+// Put, Get, Stat, Delete and List of an [imagestore.Store] and returns the same
 // errors:
 //
 //	c, err := client.New("http://127.0.0.1:8080", nil)
 //	if err != nil {
 //		return err
 //	}
-//	info, err := c.Put(ctx, "TestPost", file)
-//	if errors.Is(err, imagestore.ErrBroken) {
+//	stored, err := c.Put(ctx, "TestPost", file)
+//	if errors.Is(err, imagestore.ErrInvalidImage) {
 //		return fmt.Errorf("please send that picture again: %w", err)
 //	}
 //
-// Images stream in both directions. Nothing is tried again: whether a Put or a
-// Delete whose answer got lost has taken place is for the caller to find out,
-// with Stat.
+// Images stream in both directions. A Client repeats no request. After a Put or
+// a Delete whose answer was lost, Stat shows whether it took place.
 package client
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
-	"mime/multipart"
+	"maps"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ba692904/imagestore"
 	"github.com/ba692904/imagestore/internal/problem"
 )
 
 const (
-	// maxJSON bounds what is read of an answer that is not an image.
+	// maxJSON bounds an answer that is not an image, in bytes.
 	maxJSON = 4 << 20
-	// askFirst is the size of an upload from which it is worth a round trip to
-	// hear whether it is wanted.
+	// pageSize is how many images a list asks for at a time.
+	pageSize = 1000
+	// askFirst is the size of an upload, in bytes, from which the client asks the
+	// server first. A refusal then saves more than the round trip costs.
 	askFirst = 1 << 20
 )
 
-// A Client uses the image store of one server. It may be used concurrently.
+// A Client uses the image store of one server. It is safe for concurrent use.
 type Client struct {
 	base string // without a slash at its end
 	http *http.Client
 }
 
 // New returns a Client for the store whose images are at baseURL/images. A nil
-// hc is [http.DefaultClient]; authentication and timeouts are for hc to add.
+// hc is [http.DefaultClient]. Authentication and timeouts are up to hc.
 func New(baseURL string, hc *http.Client) (*Client, error) {
 	u, err := url.Parse(baseURL)
 	if err != nil {
@@ -63,53 +65,56 @@ func New(baseURL string, hc *http.Client) (*Client, error) {
 	return &Client{strings.TrimRight(u.String(), "/"), hc}, nil
 }
 
-// Put stores what r holds under id, as [imagestore.Store.Put] does, and returns
-// what is now stored. It tells the server the length if r has a method Len or
-// can seek. When Put has returned, r is not read any more: as the Store does, it
-// waits for a Read under way, also when ctx is done or the server has refused.
-func (c *Client) Put(ctx context.Context, id string, r io.Reader, conds ...imagestore.Precondition) (info imagestore.Info, err error) {
+// Put stores the image that r holds under id, as [imagestore.Store.Put] does. It
+// sends a PUT with the image as its body. It declares the length if r has a method
+// Len or can seek. After an error there is no result, even after
+// [imagestore.ErrNotDurable]. When Put has returned, r is not read any more. Put
+// waits for a Read under way, even when ctx is done or the server has refused.
+func (c *Client) Put(ctx context.Context, id string, r io.Reader, conds ...imagestore.Condition) (result imagestore.PutResult, err error) {
 	defer wrap("put", id, &err)
-	if err := imagestore.CheckID(id); err != nil {
-		return info, err
-	}
-	var frame bytes.Buffer
-	form := multipart.NewWriter(&frame)
-	_, _ = form.CreateFormFile("file", id+".png") // a Buffer never fails
-	head := frame.Len()
-	_ = form.Close()
 	body := &source{ctx: ctx, r: r}
 	defer body.stop()
-	req, err := c.request(ctx, http.MethodPost, id, conds)
+	req, err := c.request(ctx, http.MethodPut, id, conds)
 	if err != nil {
-		return info, err
+		return result, err
 	}
-	req.Body = io.NopCloser(io.MultiReader(bytes.NewReader(frame.Bytes()[:head]), body, bytes.NewReader(frame.Bytes()[head:])))
-	req.ContentLength = -1
+	req.Body, req.ContentLength = io.NopCloser(body), -1
 	if n, ok := length(r); ok {
-		req.ContentLength = int64(frame.Len()) + n
+		req.ContentLength = n
+		if n == 0 {
+			req.Body = http.NoBody // a length of 0 means an unknown one otherwise
+		}
 	}
-	req.Header.Set("Content-Type", form.FormDataContentType())
+	req.Header.Set("Content-Type", "application/octet-stream")
 	if req.ContentLength < 0 || req.ContentLength >= askFirst {
 		req.Header.Set("Expect", "100-continue")
 	}
 	resp, err := c.do(req, http.StatusCreated, http.StatusOK)
 	if err != nil {
-		return info, cmp.Or(body.stop(), err) // what r has to say comes first
+		return result, cmp.Or(body.stop(), err) // the error of r comes first
 	}
 	defer resp.Body.Close()
+	var info imagestore.Info
 	if err := decode(resp, &info); err != nil {
-		return imagestore.Info{}, err
+		return result, err
 	}
 	if info.ID != id || info.ETag == "" {
-		return imagestore.Info{}, fmt.Errorf("the answer is about the image %q with the ETag %q", info.ID, info.ETag)
+		return result, fmt.Errorf("the answer is about the image %q with the ETag %q", info.ID, info.ETag)
 	}
-	return info, nil
+	return imagestore.PutResult{Info: inSeconds(info), Replaced: resp.StatusCode == http.StatusOK}, nil
+}
+
+// inSeconds cuts the time to what Last-Modified can tell, so that all methods
+// return the same Info.
+func inSeconds(info imagestore.Info) imagestore.Info {
+	info.ModTime = info.ModTime.Truncate(time.Second)
+	return info
 }
 
 // Get opens the image for reading. The caller closes it. The bytes arrive while
-// they are read, as long as ctx is not done; after a Seek the next Read asks
-// the server for the rest from there, and fails with
-// [imagestore.ErrPrecondition] if the image has been replaced meanwhile.
+// they are read, as long as ctx is not done. After a Seek the next Read asks the
+// server for the rest. It fails with [imagestore.ErrPreconditionFailed] if the
+// image has been replaced meanwhile.
 func (c *Client) Get(ctx context.Context, id string) (img *imagestore.Image, err error) {
 	defer wrap("get", id, &err)
 	req, err := c.request(ctx, http.MethodGet, id, nil)
@@ -144,7 +149,7 @@ func (c *Client) Stat(ctx context.Context, id string) (info imagestore.Info, err
 }
 
 // Delete removes the image, as [imagestore.Store.Delete] does.
-func (c *Client) Delete(ctx context.Context, id string, conds ...imagestore.Precondition) (err error) {
+func (c *Client) Delete(ctx context.Context, id string, conds ...imagestore.Condition) (err error) {
 	defer wrap("delete", id, &err)
 	req, err := c.request(ctx, http.MethodDelete, id, conds)
 	if err != nil {
@@ -157,86 +162,115 @@ func (c *Client) Delete(ctx context.Context, id string, conds ...imagestore.Prec
 	return resp.Body.Close()
 }
 
-// All iterates over the images, in the order of their ids and a page at a
-// time. Images that come or go meanwhile may be seen or missed; all others are
-// seen exactly once. An error ends the iteration.
-func (c *Client) All(ctx context.Context) iter.Seq2[imagestore.Info, error] {
+// List iterates over the images, as [imagestore.Store.List] does. It asks for a
+// page at a time.
+func (c *Client) List(ctx context.Context, opts imagestore.ListOptions) iter.Seq2[imagestore.Info, error] {
 	return func(yield func(imagestore.Info, error) bool) {
-		for after := ""; ; {
-			images, next, err := c.page(ctx, after)
+		if opts.Limit < 0 {
+			err := fmt.Errorf("%w: the limit is %d, not a positive number", imagestore.ErrBadRequest, opts.Limit)
+			wrap("list", "", &err)
+			yield(imagestore.Info{}, err)
+			return
+		}
+		after := opts.After
+		for left := opts.Limit; ; {
+			size := pageSize
+			if opts.Limit > 0 {
+				size = min(left, pageSize)
+			}
+			p, err := c.page(ctx, opts.Prefix, after, size)
 			if err != nil {
 				wrap("list", "", &err)
 				yield(imagestore.Info{}, err)
 				return
 			}
-			for _, info := range images {
-				if !yield(info, nil) {
+			for _, e := range p.Images {
+				err := e.err()
+				wrap("list", e.ID, &err)
+				if !yield(inSeconds(e.Info), err) {
 					return
 				}
 			}
-			if next == "" {
+			left -= len(p.Images)
+			if p.Next == "" || opts.Limit > 0 && left <= 0 {
 				return
 			}
-			after = next
+			after = p.Next
 		}
 	}
 }
 
-func (c *Client) page(ctx context.Context, after string) ([]imagestore.Info, string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/images?limit=1000&after="+after, nil)
+type page struct {
+	Images []entry
+	Next   string
+}
+
+// An entry is an image of a list, or the code of why it cannot be read.
+type entry struct {
+	imagestore.Info
+	Error string
+}
+
+func (e entry) err() error {
+	if e.Error == "" {
+		return nil
+	}
+	return cmp.Or(imagestore.ErrorForCode(e.Error), fmt.Errorf("%w: %s", imagestore.ErrInternal, e.Error))
+}
+
+func (c *Client) page(ctx context.Context, prefix, after string, limit int) (p page, err error) {
+	query := url.Values{"limit": {strconv.Itoa(limit)}}
+	if prefix != "" {
+		query.Set("prefix", prefix)
+	}
+	if after != "" {
+		query.Set("after", after)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/images?"+query.Encode(), nil)
 	if err != nil {
-		return nil, "", err
+		return p, err
 	}
 	resp, err := c.do(req, http.StatusOK)
 	if err != nil {
-		return nil, "", err
+		return p, err
 	}
 	defer resp.Body.Close()
-	var page struct {
-		Images []imagestore.Info
-		Next   string
-	}
-	if err := decode(resp, &page); err != nil {
-		return nil, "", err
+	if err := decode(resp, &p); err != nil {
+		return p, err
 	}
 	last := after
-	for _, info := range page.Images { // ids that are paths would be trouble for who makes files of them
-		if err := imagestore.CheckID(info.ID); err != nil || info.ID <= last {
-			return nil, "", fmt.Errorf("the list has %q after %q: this is not an image store", info.ID, last)
+	for _, e := range p.Images { // callers may make files of ids, so none may be a path
+		if err := imagestore.CheckID(e.ID); err != nil || e.ID <= last || !strings.HasPrefix(e.ID, prefix) {
+			return p, fmt.Errorf("the list has %q after %q: this is not an image store", e.ID, last)
 		}
-		last = info.ID
+		last = e.ID
 	}
-	if page.Next != "" && (page.Next != last || last == after) {
-		return nil, "", fmt.Errorf("the list ends with %q and goes on after %q: this is not an image store", last, page.Next)
+	if len(p.Images) > limit || p.Next != "" && (p.Next != last || last == after) {
+		return p, fmt.Errorf("the list ends with %q and goes on after %q: this is not an image store", last, p.Next)
 	}
-	return page.Images, page.Next, nil
+	return p, nil
 }
 
-func (c *Client) request(ctx context.Context, method, id string, conds []imagestore.Precondition) (*http.Request, error) {
+func (c *Client) request(ctx context.Context, method, id string, conds []imagestore.Condition) (*http.Request, error) {
 	if err := imagestore.CheckID(id); err != nil {
-		return nil, err // an id that is a path would end up somewhere else
+		return nil, err // an id that is a path would lead somewhere else
+	}
+	cond, err := imagestore.AllOf(conds...)
+	if err != nil {
+		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.base+"/images/"+id, nil)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Accept-Encoding", "identity") // Size and ETag are those of the bytes sent
-	for _, cond := range conds {
-		name, value := cond.Header()
-		if name == "" {
-			continue
-		}
-		if req.Header.Get(name) != "" {
-			return nil, fmt.Errorf("%w: more than one %s, which HTTP has no way to say", imagestore.ErrBadRequest, name)
-		}
-		req.Header.Set(name, value)
-	}
+	maps.Copy(req.Header, cond.Header())
+	req.Header.Set("Accept-Encoding", "identity") // Size and ETag are of the bytes sent
 	return req, nil
 }
 
-// do sends the request and returns the response if its status is one of those
-// wanted. Every other answer is an error: the one that the store at the other
-// end returned, if it was the store that answered.
+// do sends the request and returns the response if its status is a wanted one.
+// Every other answer is an error. It is the one that the store returned, if it
+// was a store that answered.
 func (c *Client) do(req *http.Request, want ...int) (*http.Response, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -263,7 +297,7 @@ func (c *Client) do(req *http.Request, want ...int) (*http.Response, error) {
 	return nil, fmt.Errorf("%w: %s", kind, detail)
 }
 
-// infoOf reads from the header of a response what it says of the image.
+// infoOf returns what the header of a response says of the image.
 func infoOf(id string, resp *http.Response) (imagestore.Info, error) {
 	etag := resp.Header.Get("ETag")
 	modTime, err := http.ParseTime(resp.Header.Get("Last-Modified"))
@@ -271,17 +305,17 @@ func infoOf(id string, resp *http.Response) (imagestore.Info, error) {
 		return imagestore.Info{}, fmt.Errorf("the answer has no usable ETag, Last-Modified and Content-Length: ETag %q, Last-Modified %q, Content-Length %d",
 			etag, resp.Header.Get("Last-Modified"), resp.ContentLength)
 	}
-	return imagestore.Info{ID: id, Size: resp.ContentLength, ModTime: modTime, ETag: etag}, nil
+	return imagestore.Info{ID: id, Type: resp.Header.Get("Content-Type"), Size: resp.ContentLength, ModTime: modTime, ETag: etag}, nil
 }
 
 func decode(resp *http.Response, v any) error {
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxJSON)).Decode(v); err != nil {
-		return fmt.Errorf("the answer cannot be understood: %w", err)
+		return fmt.Errorf("the answer is malformed: %w", err)
 	}
 	return nil
 }
 
-// length returns how much r has to give, if that can be known.
+// length returns how many bytes r has, if r can tell.
 func length(r io.Reader) (int64, bool) {
 	switch r := r.(type) {
 	case interface{ Len() int }:

@@ -5,10 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"image"
-	"image/png"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,32 +18,22 @@ import (
 
 	"github.com/ba692904/imagestore"
 	"github.com/ba692904/imagestore/client"
+	"github.com/ba692904/imagestore/internal/testimage"
+	"github.com/ba692904/imagestore/storetest/testhttp"
 	"github.com/spf13/afero"
 )
 
-// What a Client has in common with a Store is tested with the Store. Here is
-// what can only happen over a network.
-
-func encode(tb testing.TB, side int) []byte {
-	tb.Helper()
-	var b bytes.Buffer
-	enc := png.Encoder{CompressionLevel: png.NoCompression}
-	if err := enc.Encode(&b, image.NewGray(image.Rect(0, 0, side, side))); err != nil {
-		tb.Fatal(err)
-	}
-	return b.Bytes()
-}
+// The conformance suite tests the methods of a Client. These tests are about
+// failures of networks and servers.
 
 func newStore(*testing.T) http.Handler {
-	return imagestore.NewHandler(imagestore.New(afero.NewMemMapFs(), nil), &imagestore.HandlerOptions{Logger: slog.New(slog.DiscardHandler)})
+	return imagestore.NewHandler(imagestore.New(afero.NewMemMapFs(), nil), &imagestore.HandlerOptions{Logger: testhttp.Quiet})
 }
 
 // dial returns a Client of a server for h.
 func dial(t *testing.T, h http.HandlerFunc) *client.Client {
 	t.Helper()
-	srv := httptest.NewServer(h)
-	t.Cleanup(srv.Close)
-	c, err := client.New(srv.URL, nil)
+	c, err := client.New(testhttp.Serve(t, h).URL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,9 +41,10 @@ func dial(t *testing.T, h http.HandlerFunc) *client.Client {
 }
 
 func TestBaseURL(t *testing.T) {
+	t.Parallel()
 	for _, url := range []string{"", "127.0.0.1:8080", "ftp://x", "http://", "/images", "http://x/?a=b", "http://x/#f", "http://x?", "http://[::1", "http://x y"} {
 		if _, err := client.New(url, nil); err == nil {
-			t.Errorf("%q is taken", url)
+			t.Errorf("%q: got no error, want one", url)
 		}
 	}
 	srv := httptest.NewServer(http.StripPrefix("/api/v1", newStore(t)))
@@ -66,14 +54,15 @@ func TestBaseURL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Put(t.Context(), "a", bytes.NewReader(encode(t, 1))); err != nil {
-			t.Errorf("below %q: %v", base, err)
+		if _, err := c.Put(t.Context(), "a", bytes.NewReader(testimage.PNG(t, 1, 1))); err != nil {
+			t.Errorf("base URL %q: got %v, want nil", base, err)
 		}
 	}
 }
 
-// TestNotAStore has something else answer, such as a proxy.
+// TestNotAStore has answers that are not from a store, such as those of a proxy.
 func TestNotAStore(t *testing.T) {
+	t.Parallel()
 	for name, h := range map[string]http.HandlerFunc{
 		"404":           http.NotFound,
 		"502":           func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no upstream", http.StatusBadGateway) },
@@ -94,18 +83,19 @@ func TestNotAStore(t *testing.T) {
 		"hang up": func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := dial(t, h)
-			_, err1 := c.Put(t.Context(), "a", bytes.NewReader(encode(t, 1)))
+			_, err1 := c.Put(t.Context(), "a", bytes.NewReader(testimage.PNG(t, 1, 1)))
 			_, err2 := c.Get(t.Context(), "a")
 			_, err3 := c.Stat(t.Context(), "a")
 			err4 := c.Delete(t.Context(), "a")
 			var err5 error
-			for _, err5 = range c.All(t.Context()) {
+			for _, err5 = range c.List(t.Context(), imagestore.ListOptions{}) {
 				break
 			}
 			for i, err := range []error{err1, err2, err3, err4, err5} {
-				if e, ok := errors.AsType[*imagestore.Error](err); !ok || errors.Is(err, imagestore.ErrNotFound) {
-					t.Errorf("call %d returns %v (%T)", i, err, e)
+				if _, ok := errors.AsType[*imagestore.Error](err); !ok || errors.Is(err, imagestore.ErrNotFound) {
+					t.Errorf("call %d: got %v, want an Error other than ErrNotFound", i, err)
 				}
 			}
 		})
@@ -113,6 +103,7 @@ func TestNotAStore(t *testing.T) {
 }
 
 func TestErrorBodyIsBounded(t *testing.T) {
+	t.Parallel()
 	var sent atomic.Int64
 	c := dial(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Imagestore-Error", "not_found")
@@ -128,14 +119,15 @@ func TestErrorBodyIsBounded(t *testing.T) {
 		}
 	})
 	if _, err := c.Get(t.Context(), "a"); !errors.Is(err, imagestore.ErrNotFound) {
-		t.Errorf("the error is %.100v", err)
+		t.Errorf("got %.100v, want %v", err, imagestore.ErrNotFound)
 	}
 	if n := sent.Load(); n >= 1<<30 {
-		t.Errorf("%d bytes of an error were read", n)
+		t.Errorf("got %d bytes of an error read, want fewer", n)
 	}
 }
 
 func TestDeclaredLength(t *testing.T) {
+	t.Parallel()
 	store := newStore(t)
 	var declared, received int64
 	c := dial(t, func(w http.ResponseWriter, r *http.Request) {
@@ -148,7 +140,7 @@ func TestDeclaredLength(t *testing.T) {
 		r.Body = io.NopCloser(bytes.NewReader(b))
 		store.ServeHTTP(w, r)
 	})
-	b := encode(t, 20)
+	b := testimage.PNG(t, 20, 1)
 	name := filepath.Join(t.TempDir(), "x.png")
 	if err := os.WriteFile(name, append([]byte("junk"), b...), 0o666); err != nil {
 		t.Fatal(err)
@@ -183,19 +175,20 @@ func TestDeclaredLength(t *testing.T) {
 		{pr, false},
 	} {
 		if _, err := c.Put(t.Context(), "a", test.r); err != nil {
-			t.Errorf("%T: %v", test.r, err)
+			t.Errorf("%T: got %v, want nil", test.r, err)
 		}
 		if want := received; test.known && declared != want || !test.known && declared != -1 {
-			t.Errorf("%T: the declared length is %d, %d bytes came", test.r, declared, received)
+			t.Errorf("%T: got declared length %d of %d bytes, want it known: %v", test.r, declared, received, test.known)
 		}
 	}
 }
 
-// TestReaderIsGivenBack has an answer come while the upload is under way and
-// the transport go on reading, as those of net/http may.
+// TestReaderIsGivenBack has an answer that comes during the upload. The transport
+// may go on reading, but Put must not return before it has stopped.
 func TestReaderIsGivenBack(t *testing.T) {
+	t.Parallel()
 	stopped := make(chan struct{})
-	hc := &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+	hc := &http.Client{Transport: testhttp.RoundTripper(func(r *http.Request) (*http.Response, error) {
 		go func() {
 			defer close(stopped)
 			for buf := make([]byte, 100); ; {
@@ -204,7 +197,7 @@ func TestReaderIsGivenBack(t *testing.T) {
 				}
 			}
 		}()
-		resp := &http.Response{StatusCode: 415, Header: http.Header{"Imagestore-Error": {"not_png"}}, Body: http.NoBody, Request: r}
+		resp := &http.Response{StatusCode: 415, Header: http.Header{"Imagestore-Error": {"unsupported_type"}}, Body: http.NoBody, Request: r}
 		return resp, nil
 	})}
 	c, err := client.New("http://store.example", hc)
@@ -212,19 +205,15 @@ func TestReaderIsGivenBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &endless{}
-	if _, err := c.Put(t.Context(), "a", r); !errors.Is(err, imagestore.ErrNotPNG) {
-		t.Errorf("the error is %v", err)
+	if _, err := c.Put(t.Context(), "a", r); !errors.Is(err, imagestore.ErrUnsupportedType) {
+		t.Errorf("got %v, want %v", err, imagestore.ErrUnsupportedType)
 	}
-	returned := r.reads // the race detector sees a read that comes later
+	returned := r.reads // the race detector reports a later read
 	<-stopped
 	if r.reads != returned {
-		t.Error("the reader is still in use")
+		t.Error("got a Read after Put returned, want none")
 	}
 }
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // endless is a reader that is not safe for concurrent use.
 type endless struct{ reads int }
@@ -234,24 +223,26 @@ func (e *endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestReaderFails has the reader fail after the server has answered.
+// TestReaderFails checks that Put returns the error of its reader, not that of the
+// transport.
 func TestReaderFails(t *testing.T) {
-	broken := errors.New("the camera was unplugged")
-	hc := &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+	t.Parallel()
+	broken := errors.New("reader failed")
+	hc := &http.Client{Transport: testhttp.RoundTripper(func(r *http.Request) (*http.Response, error) {
 		io.Copy(io.Discard, r.Body)
-		return nil, errors.New("the upload did not go well")
+		return nil, errors.New("transport failed")
 	})}
 	c, err := client.New("http://store.example", hc)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Put(t.Context(), "a", iotest.ErrReader(broken)); !errors.Is(err, broken) {
-		t.Errorf("the error is %v", err)
+		t.Errorf("got %v, want %v", err, broken)
 	}
 }
 
-// A watcher is a transport that sees which bodies are left open and what the
-// requests say.
+// A watcher is a transport that counts open bodies and records the headers of
+// requests.
 type watcher struct {
 	open    atomic.Int64
 	headers []http.Header
@@ -279,11 +270,12 @@ func (b *watchedBody) Close() error {
 }
 
 func TestBodiesAreClosed(t *testing.T) {
+	t.Parallel()
 	store := newStore(t)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/images/strange":
-			fmt.Fprint(w, "not what was asked for")
+			fmt.Fprint(w, "not an image")
 			return
 		case "/images/wrong-range":
 			if r.Header.Get("Range") != "" {
@@ -302,14 +294,14 @@ func TestBodiesAreClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := t.Context()
-	small, large := encode(t, 10), encode(t, 1100)
+	small, large := testimage.PNG(t, 10, 1), testimage.PNG(t, 1100, 1)
 	for _, b := range [][]byte{small, large} {
 		if _, err := c.Put(ctx, "a", bytes.NewReader(b)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if first, second := w.headers[0].Get("Expect"), w.headers[1].Get("Expect"); first != "" || second != "100-continue" {
-		t.Errorf("uploads of %d and %d bytes have Expect %q and %q", len(small), len(large), first, second)
+		t.Errorf("uploads of %d and %d bytes: got Expect %q and %q, want none and 100-continue", len(small), len(large), first, second)
 	}
 	c.Put(ctx, "a", bytes.NewReader(small), imagestore.IfAbsent())
 	c.Put(ctx, "strange", bytes.NewReader(small))
@@ -318,7 +310,7 @@ func TestBodiesAreClosed(t *testing.T) {
 	c.Stat(ctx, "a")
 	c.Stat(ctx, "none")
 	c.Delete(ctx, "none")
-	for range c.All(ctx) {
+	for range c.List(ctx, imagestore.ListOptions{}) {
 		break
 	}
 	for _, id := range []string{"a", "wrong-range"} {
@@ -330,37 +322,41 @@ func TestBodiesAreClosed(t *testing.T) {
 			img.Seek(at, io.SeekStart)
 			_, err := img.Read(make([]byte, 1))
 			if (err == nil) != (id == "a") {
-				t.Errorf("%s: Read at %d: %v", id, at, err)
+				t.Errorf("%s: Read at %d: got %v, want success: %v", id, at, err, id == "a")
 			}
 		}
 		img.Close()
 	}
 	c.Delete(ctx, "a")
 	if n := w.open.Load(); n != 0 {
-		t.Errorf("%d bodies are left open", n)
+		t.Errorf("got %d open bodies, want none", n)
 	}
 	for _, h := range w.headers {
 		if h.Get("Accept-Encoding") == "gzip" {
-			t.Errorf("a request asks for gzip: %v", h)
+			t.Errorf("got Accept-Encoding gzip in %v, want none", h)
 		}
 	}
 }
 
-// TestLyingServer has a server make up ids, with which a client could be led to
-// other files than its own.
+// TestLyingServer has a server that sends false ids. They could lead a program to
+// files that it does not own.
 func TestLyingServer(t *testing.T) {
+	t.Parallel()
 	for name, body := range map[string]string{
-		"a path":            `{"images":[{"id":"../../etc/passwd","etag":"\"x\""}]}`,
-		"out of order":      `{"images":[{"id":"b"},{"id":"a"}]}`,
-		"next out of order": `{"images":[{"id":"b"}],"next":"a"}`,
-		"next of nothing":   `{"images":[],"next":"z"}`,
+		"a path":                `{"images":[{"id":"../../etc/passwd","etag":"\"x\""}]}`,
+		"out of order":          `{"images":[{"id":"bb"},{"id":"ba"}]}`,
+		"next out of order":     `{"images":[{"id":"bb"}],"next":"ba"}`,
+		"next of nothing":       `{"images":[],"next":"z"}`,
+		"outside of the prefix": `{"images":[{"id":"c"}]}`,
+		"not after the start":   `{"images":[{"id":"b0"}]}`,
+		"more than the limit":   `{"images":[{"id":"b6"},{"id":"b7"},{"id":"b8"}]}`,
 	} {
 		c := dial(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, body) })
 		var err error
-		for _, err = range c.All(t.Context()) {
+		for _, err = range c.List(t.Context(), imagestore.ListOptions{Prefix: "b", After: "b5", Limit: 2}) {
 		}
 		if err == nil {
-			t.Errorf("%s is believed", name)
+			t.Errorf("%s: got no error, want one", name)
 		}
 	}
 	for name, body := range map[string]string{"another id": `{"id":"../x","etag":"\"x\""}`, "no ETag": `{"id":"a"}`} {
@@ -368,14 +364,35 @@ func TestLyingServer(t *testing.T) {
 			io.Copy(io.Discard, r.Body)
 			fmt.Fprint(w, body)
 		})
-		if info, err := c.Put(t.Context(), "a", bytes.NewReader(encode(t, 1))); err == nil {
-			t.Errorf("%s is believed: %+v", name, info)
+		if info, err := c.Put(t.Context(), "a", bytes.NewReader(testimage.PNG(t, 1, 1))); err == nil {
+			t.Errorf("%s: got %+v, want an error", name, info)
 		}
 	}
 }
 
-// TestForeignCode has something in front of the store refuse, and say why.
+// TestUnreadableImages lists images that cannot be read. The list must go on.
+func TestUnreadableImages(t *testing.T) {
+	t.Parallel()
+	c := dial(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `{"images":[{"id":"a","error":"internal"},{"id":"b","error":"unavailable"},{"id":"c","error":"a new code"},{"id":"d","size":7,"etag":"\"x\""}]}`)
+	})
+	want := map[string]error{"a": imagestore.ErrInternal, "b": imagestore.ErrUnavailable, "c": imagestore.ErrInternal, "d": nil}
+	n := 0
+	for info, err := range c.List(t.Context(), imagestore.ListOptions{}) {
+		n++
+		e, ok := errors.AsType[*imagestore.Error](err)
+		if !errors.Is(err, want[info.ID]) || err != nil && (!ok || e.Op != "list" || e.ID != info.ID || info != (imagestore.Info{ID: info.ID})) {
+			t.Errorf("got %+v, %v, want the error %v of %q", info, err, want[info.ID], info.ID)
+		}
+	}
+	if n != len(want) {
+		t.Errorf("got %d results, want %d", n, len(want))
+	}
+}
+
+// TestForeignCode has middleware refuse a request with a code of its own.
 func TestForeignCode(t *testing.T) {
+	t.Parallel()
 	c := dial(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Imagestore-Error", "foreign_host")
 		w.Header().Set("Content-Type", "application/problem+json")
@@ -383,14 +400,15 @@ func TestForeignCode(t *testing.T) {
 		fmt.Fprint(w, `{"detail":"name it with -hosts"}`)
 	})
 	if _, err := c.Get(t.Context(), "a"); err == nil || !strings.Contains(err.Error(), "name it with -hosts") {
-		t.Errorf("the error is %v", err)
+		t.Errorf("got %v, want the detail", err)
 	}
 }
 
 func TestReplacedWhileReading(t *testing.T) {
+	t.Parallel()
 	store := newStore(t)
 	c := dial(t, store.ServeHTTP)
-	b := encode(t, 50)
+	b := testimage.PNG(t, 50, 1)
 	if _, err := c.Put(t.Context(), "a", bytes.NewReader(b)); err != nil {
 		t.Fatal(err)
 	}
@@ -405,21 +423,22 @@ func TestReplacedWhileReading(t *testing.T) {
 	if _, err := img.Seek(10, io.SeekStart); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadAll(img); !errors.Is(err, imagestore.ErrPrecondition) {
-		t.Errorf("reading on in another version: %v", err)
+	if _, err := io.ReadAll(img); !errors.Is(err, imagestore.ErrPreconditionFailed) {
+		t.Errorf("read of a replaced image: got %v, want %v", err, imagestore.ErrPreconditionFailed)
 	}
 	for _, bad := range []struct {
 		offset int64
 		whence int
 	}{{-1, io.SeekStart}, {-1000000, io.SeekEnd}, {0, 7}} {
 		if _, err := img.Seek(bad.offset, bad.whence); err == nil {
-			t.Errorf("Seek(%d, %d) succeeds", bad.offset, bad.whence)
+			t.Errorf("Seek(%d, %d): got no error, want one", bad.offset, bad.whence)
 		}
 	}
 }
 
-// TestCutShort has the connection break in the middle of an image.
+// TestCutShort breaks the connection in the middle of an image.
 func TestCutShort(t *testing.T) {
+	t.Parallel()
 	store := newStore(t)
 	c := dial(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet {
@@ -433,7 +452,7 @@ func TestCutShort(t *testing.T) {
 		}
 		w.Write(rec.Body.Bytes()[:rec.Body.Len()/2])
 	})
-	if _, err := c.Put(t.Context(), "a", bytes.NewReader(encode(t, 50))); err != nil {
+	if _, err := c.Put(t.Context(), "a", bytes.NewReader(testimage.PNG(t, 50, 1))); err != nil {
 		t.Fatal(err)
 	}
 	img, err := c.Get(t.Context(), "a")
@@ -442,14 +461,15 @@ func TestCutShort(t *testing.T) {
 	}
 	defer img.Close()
 	if _, err := io.ReadAll(img); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("half an image ends with %v", err)
+		t.Errorf("half an image: got %v, want %v", err, io.ErrUnexpectedEOF)
 	}
 }
 
 func TestContextEndsDownload(t *testing.T) {
+	t.Parallel()
 	store := newStore(t)
 	c := dial(t, store.ServeHTTP)
-	if _, err := c.Put(t.Context(), "a", bytes.NewReader(encode(t, 3000))); err != nil {
+	if _, err := c.Put(t.Context(), "a", bytes.NewReader(testimage.PNG(t, 3000, 1))); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -460,21 +480,23 @@ func TestContextEndsDownload(t *testing.T) {
 	defer img.Close()
 	cancel()
 	if _, err := io.ReadAll(img); !errors.Is(err, context.Canceled) {
-		t.Errorf("reading after cancel ends with %v", err)
+		t.Errorf("read after cancel: got %v, want %v", err, context.Canceled)
 	}
 }
 
-// TestPagesThatDoNotEnd has a server that sends one page again and again.
+// TestPagesThatDoNotEnd has a server that sends one page again and again. The list
+// must end with an error.
 func TestPagesThatDoNotEnd(t *testing.T) {
+	t.Parallel()
 	c := dial(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"images":[{"id":"a"}],"next":"a"}`) })
 	n := 0
-	for _, err := range c.All(t.Context()) {
+	for _, err := range c.List(t.Context(), imagestore.ListOptions{}) {
 		if n++; n > 10 {
-			t.Fatal("it goes on for ever")
+			t.Fatal("got more than 10 results, want an error")
 		}
 		if err != nil {
 			return
 		}
 	}
-	t.Error("it ends without an error")
+	t.Error("got no error, want one")
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func Example() {
-	// A server; imaged is one that is ready to run.
+	// A server for this example. The command imaged is a server that is ready to run.
 	store := imagestore.New(afero.NewMemMapFs(), nil)
 	server := httptest.NewServer(imagestore.NewHandler(store, nil))
 	defer server.Close()
@@ -27,7 +27,7 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	// Images stream, so what is encoded here need not fit into memory.
+	// Put streams, so the encoded image need not fit into memory.
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(png.Encode(w, image.NewGray(image.Rect(0, 0, 640, 480)))) }()
 	info, err := c.Put(ctx, "TestPost", r, imagestore.IfAbsent())

@@ -12,9 +12,9 @@ import (
 	"github.com/ba692904/imagestore"
 )
 
-// A source is read by a goroutine of net/http, which may go on when the answer
-// is there. It remembers an error of r, which net/http may hide, and gives r
-// back when it is told to stop.
+// A source is the body of a request. A goroutine of net/http reads it and may go
+// on after the answer has come. So a source can be stopped. It remembers an error
+// of r, which net/http may hide.
 type source struct {
 	ctx     context.Context
 	mu      sync.Mutex
@@ -39,7 +39,8 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// stop returns the error that r had, if any, once nobody reads r any more.
+// stop waits for a Read under way, ends all later ones, and returns the error of r,
+// if there was one.
 func (s *source) stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -47,14 +48,14 @@ func (s *source) stop() error {
 	return s.err
 }
 
-// A reader reads an image at the other end, from wherever it was last sent.
+// A reader reads an image of the server, from any offset.
 type reader struct {
 	c      *Client
 	ctx    context.Context
 	info   imagestore.Info
-	body   io.ReadCloser // what is left of an answer from bodyAt on, or nil
-	bodyAt int64
-	at     int64 // where the next Read is to read
+	body   io.ReadCloser // the rest of an answer, or nil
+	bodyAt int64         // the offset of body
+	at     int64         // the offset of the next Read
 	closed bool
 }
 
@@ -83,9 +84,9 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// open asks for the rest of the same version from where the reader stands.
+// open asks for the rest of the same version.
 func (r *reader) open() error {
-	req, err := r.c.request(r.ctx, http.MethodGet, r.info.ID, []imagestore.Precondition{imagestore.IfMatch(r.info.ETag)})
+	req, err := r.c.request(r.ctx, http.MethodGet, r.info.ID, []imagestore.Condition{imagestore.IfMatch(r.info.ETag)})
 	if err != nil {
 		return err
 	}
@@ -116,7 +117,7 @@ func (r *reader) Seek(offset int64, whence int) (int64, error) {
 		return 0, fmt.Errorf("imagestore client: whence is %d, not 0, 1 or 2", whence)
 	}
 	if offset < 0 {
-		return 0, errors.New("imagestore client: seek to before the start")
+		return 0, errors.New("imagestore client: seek before the start")
 	}
 	r.at = offset
 	return offset, nil

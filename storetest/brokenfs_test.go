@@ -1,15 +1,17 @@
 package storetest_test
 
 import (
+	"errors"
 	"io"
 	"os"
 	"runtime"
 	"time"
 
+	"github.com/ba692904/imagestore/internal/fserr"
 	"github.com/spf13/afero"
 )
 
-// noReplace is a filesystem whose Rename refuses to replace, as SFTP's does.
+// noReplace is a filesystem whose Rename refuses to replace, as with SFTP.
 type noReplace struct{ afero.Fs }
 
 func (f noReplace) Rename(from, to string) error {
@@ -19,8 +21,8 @@ func (f noReplace) Rename(from, to string) error {
 	return f.Fs.Rename(from, to)
 }
 
-// copies is a filesystem whose Rename copies into the file that is there, as
-// those on top of object stores do.
+// copies is a filesystem whose Rename copies into the existing file, as filesystems
+// on object stores do.
 type copies struct{ afero.Fs }
 
 func (f copies) Rename(from, to string) error {
@@ -38,14 +40,15 @@ func (f copies) Rename(from, to string) error {
 		return err
 	}
 	for err == nil {
-		runtime.Gosched() // gives readers a chance to see it
+		runtime.Gosched() // gives readers a chance to see a part
 		_, err = io.CopyN(dst, src, 32<<10)
 	}
 	if err != io.EOF {
 		dst.Close()
 		return err
 	}
-	if err := dst.Close(); err != nil {
+	// Closed before Remove, because Windows removes no open file.
+	if err := errors.Join(dst.Close(), src.Close()); err != nil {
 		return err
 	}
 	if err := f.Chtimes(to, fi.ModTime(), fi.ModTime()); err != nil {
@@ -54,8 +57,8 @@ func (f copies) Rename(from, to string) error {
 	return f.Remove(from)
 }
 
-// steps is a filesystem that keeps times in steps, and none that it is given
-// if ignore is set.
+// steps is a filesystem that rounds times down to steps. If ignore is set, Chtimes
+// does nothing.
 type steps struct {
 	afero.Fs
 	step   time.Duration
@@ -105,7 +108,7 @@ type steppedInfo struct {
 
 func (i steppedInfo) ModTime() time.Time { return i.FileInfo.ModTime().Truncate(i.step) }
 
-// wrapped is a filesystem whose new files are not what they seem.
+// wrapped is a filesystem that wraps new files.
 type wrapped struct {
 	afero.Fs
 	wrap func(afero.File) afero.File
@@ -119,7 +122,7 @@ func (f wrapped) OpenFile(name string, flag int, perm os.FileMode) (afero.File, 
 	return f.wrap(file), nil
 }
 
-// forgetful loses what was written last when it is closed.
+// forgetful is a file that loses its last byte when it is closed.
 type forgetful struct{ afero.File }
 
 func (f forgetful) Close() error {
@@ -134,17 +137,36 @@ type keeps struct{ afero.Fs }
 
 func (f keeps) Remove(string) error { return nil }
 
-// silent is a filesystem that hides errors.
+// silent is a filesystem that hides errors, except that a file is in use. A Store
+// tries again after that.
 type silent struct{ afero.Fs }
 
-func (f silent) Rename(from, to string) error { _ = f.Fs.Rename(from, to); return nil }
-func (f silent) Remove(name string) error     { _ = f.Fs.Remove(name); return nil }
+func (f silent) Rename(from, to string) error { return hide(f.Fs.Rename(from, to)) }
+func (f silent) Remove(name string) error     { return hide(f.Fs.Remove(name)) }
 func (f silent) Mkdir(name string, perm os.FileMode) error {
-	_ = f.Fs.Mkdir(name, perm)
+	return hide(f.Fs.Mkdir(name, perm))
+}
+
+func hide(err error) error {
+	if fserr.IsInUse(err) {
+		return err
+	}
 	return nil
 }
 
-// badSync is a filesystem whose files cannot be synced.
+// badSync is a file that cannot be synced.
 type badSync struct{ afero.File }
 
 func (f badSync) Sync() error { return os.ErrInvalid }
+
+// follows is a filesystem whose LstatIfPossible follows symbolic links.
+type follows struct{ afero.Fs }
+
+func (f follows) SymlinkIfPossible(oldname, newname string) error {
+	return f.Fs.(afero.Linker).SymlinkIfPossible(oldname, newname)
+}
+
+func (f follows) LstatIfPossible(name string) (os.FileInfo, bool, error) {
+	fi, err := f.Stat(name)
+	return fi, true, err
+}

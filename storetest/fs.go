@@ -15,88 +15,64 @@ import (
 	"time"
 
 	"github.com/ba692904/imagestore"
+	"github.com/ba692904/imagestore/internal/fserr"
 	"github.com/spf13/afero"
 )
 
-// TestFs tells whether an imagestore.Store on a filesystem keeps its promises.
-// newFs returns a filesystem with an empty root every time.
+// TestFs tests a filesystem, and the promises of a Store on it. newFs returns a
+// filesystem with an empty root each time. It is called for every subtest, from
+// several goroutines.
 //
-// The subtests of "filesystem" look at what a Store relies on, without a Store.
-// They fail only where a promise is broken; a line that begins with "quirk:"
-// tells of what is unusual and what the Store copes with. Only quirks come from
-// O_EXCL that is not exclusive, Remove of a directory that is not empty, parents
-// that need not be there, names listed in batches, times that are kept coarsely
-// or change when a file is closed, a FileInfo that changes later, names that do
-// not tell upper from lower case, and Sync of a directory that is not supported.
+// The subtests of "filesystem" test the filesystem without a Store. They fail only
+// where it breaks a promise that a Store relies on. They report these differences
+// as quirks:
 //
-// Of an imagestore.ObjectFs they look at what that promises instead.
+//   - O_EXCL that is not exclusive;
+//   - Remove of a directory that is not empty;
+//   - parents that need not exist;
+//   - lists in batches that skip or repeat names;
+//   - coarse times, and times that change when a file is closed;
+//   - a FileInfo that changes later;
+//   - names that ignore case;
+//   - missing symbolic links;
+//   - directories that cannot be synced.
 //
-// The subtests of "store" look at the promises themselves, one by one. If one
-// fails, look first at what "filesystem" found.
+// The subtests of "store" are those of [TestStore]. The subtests of "files" test the
+// files that a Store makes. If one of them fails, see first what "filesystem" reports.
 //
-// What no test can find out is whether Sync does what it says: whether images
-// survive a power cut is for the author of the filesystem to know.
+// No test checks whether synced data survives a power cut.
 func TestFs(t *testing.T, newFs func(t *testing.T) afero.Fs) {
-	t.Run("filesystem", func(t *testing.T) {
-		if isObjects(newFs(t)) {
-			for _, probe := range objectProbes {
-				t.Run(probe.name, func(t *testing.T) {
-					objects := newFs(t).(imagestore.ObjectFs)
-					guarded(t, func() { probe.run(t, objects) })
-				})
-			}
-			return
-		}
-		for _, probe := range probes {
-			t.Run(probe.name, func(t *testing.T) {
-				fsys := newFs(t)
-				guarded(t, func() { probe.run(t, fsys) })
-			})
-		}
-	})
-	t.Run("store", func(t *testing.T) {
-		for _, promise := range promises {
-			t.Run(promise.name, func(t *testing.T) {
-				fsys := newFs(t)
-				defer func() {
-					if t.Failed() {
-						t.Log("the usual cause: " + promise.cause)
-					}
-				}()
-				guarded(t, func() { promise.run(t, fsys) })
-			})
-		}
-	})
+	runAll(t, "filesystem", probes, newFs)
+	runAll(t, "store", storeTests, func(t *testing.T) Images { return imagestore.New(newFs(t), nil) })
+	runAll(t, "files", fileTests, newFs)
 }
 
-// probes are what a Store relies on.
-var probes = []struct {
-	name string
-	run  func(*testing.T, afero.Fs)
-}{
-	{"a file keeps what was written", probeContent},
-	{"Sync of a file", probeSyncFile},
-	{"Sync of a directory", probeSyncDir},
-	{"Rename moves", probeRenameMoves},
-	{"Rename replaces", probeRenameReplaces},
-	{"Rename is atomic", probeRenameAtomic},
-	{"an open file survives being replaced", probeOpenReplaced},
-	{"an open file survives being removed", probeOpenRemoved},
-	{"Remove removes a file", probeRemoveFile},
-	{"Remove removes an empty directory", probeRemoveDir},
-	{"Remove of a directory that is not empty", probeRemoveFull},
-	{"Mkdir of a directory that is there", probeMkdirTwice},
-	{"what is missing is reported", probeMissing},
-	{"a missing parent", probeMissingParent},
-	{"names are listed", probeList},
-	{"names are listed in batches", probeListBatches},
-	{"Seek", probeSeek},
-	{"modification times order versions", probeTimesOrder},
-	{"modification times stay", probeTimesStay},
-	{"modification times are exact", probeTimesExact},
-	{"O_EXCL", probeExclusive},
-	{"ids are names", probeNames},
-	{"a FileInfo is a snapshot", probeSnapshot},
+// probes test the promises that a Store relies on.
+var probes = []test[afero.Fs]{
+	{"a file keeps what was written", "", probeContent},
+	{"Sync of a file", "", probeSyncFile},
+	{"Sync of a directory", "", probeSyncDir},
+	{"Rename moves", "", probeRenameMoves},
+	{"Rename replaces", "", probeRenameReplaces},
+	{"Rename is atomic", "", probeRenameAtomic},
+	{"an open file survives being replaced", "", probeOpenReplaced},
+	{"an open file survives being removed", "", probeOpenRemoved},
+	{"Remove removes a file", "", probeRemoveFile},
+	{"Remove removes an empty directory", "", probeRemoveDir},
+	{"Remove of a directory that is not empty", "", probeRemoveFull},
+	{"Mkdir of a directory that is there", "", probeMkdirTwice},
+	{"a missing file is reported", "", probeMissing},
+	{"a missing parent", "", probeMissingParent},
+	{"names are listed", "", probeList},
+	{"names are listed in batches", "", probeListBatches},
+	{"Seek", "", probeSeek},
+	{"modification times order versions", "", probeTimesOrder},
+	{"modification times stay", "", probeTimesStay},
+	{"modification times are exact", "", probeTimesExact},
+	{"O_EXCL", "", probeExclusive},
+	{"ids are names", "", probeNames},
+	{"a FileInfo is a snapshot", "", probeSnapshot},
+	{"LstatIfPossible does not follow links", "", probeLstat},
 }
 
 // create opens a new file as a Store does.
@@ -111,7 +87,7 @@ func writeFile(t *testing.T, fsys afero.Fs, name string, b []byte) {
 		t.Fatalf("a file cannot be created: %v", err)
 	}
 	if n, err := f.Write(b); err != nil || n != len(b) {
-		t.Fatalf("Write of %d bytes returns %d, %v", len(b), n, err)
+		t.Fatalf("Write of %d bytes: got %d, %v", len(b), n, err)
 	}
 	if err := f.Close(); err != nil {
 		t.Fatalf("Close of a file that was written fails: %v", err)
@@ -134,7 +110,7 @@ func stat(t *testing.T, fsys afero.Fs, name string) os.FileInfo {
 	return fi
 }
 
-// wantFile checks what is in a file after something was done.
+// wantFile checks the content of a file. done says what was done before.
 func wantFile(t *testing.T, fsys afero.Fs, name string, want []byte, done string) {
 	t.Helper()
 	b, err := readFile(fsys, name)
@@ -142,12 +118,18 @@ func wantFile(t *testing.T, fsys afero.Fs, name string, want []byte, done string
 	case err != nil:
 		t.Fatalf("%s, but the file cannot be read: %v", done, err)
 	case !bytes.Equal(b, want):
-		t.Fatalf("%s, but the file has %d bytes that are not the %d expected", done, len(b), len(want))
+		t.Fatalf("%s, but the file: got %d other bytes, want %d", done, len(b), len(want))
 	}
 }
 
-// text returns n bytes that are others for every c.
-func text(c byte, n int) []byte { return bytes.Repeat([]byte{c}, n) }
+// readFile reads a file as a reader of an image does.
+func readFile(fsys afero.Fs, name string) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return readAllAndClose(f)
+}
 
 func probeContent(t *testing.T, fsys afero.Fs) {
 	mkdir(t, fsys, "dir")
@@ -158,7 +140,7 @@ func probeContent(t *testing.T, fsys afero.Fs) {
 	want := append(text('a', 100_000), text('b', 50_001)...)
 	for _, b := range [][]byte{want[:65_536], want[65_536:]} {
 		if n, err := f.Write(b); err != nil || n != len(b) {
-			t.Fatalf("Write of %d bytes returns %d, %v", len(b), n, err)
+			t.Fatalf("Write of %d bytes: got %d, %v", len(b), n, err)
 		}
 	}
 	if err := f.Close(); err != nil {
@@ -169,10 +151,10 @@ func probeContent(t *testing.T, fsys afero.Fs) {
 		t.Errorf("writes are lost: every Write and Close reported success, but Stat says that the file has %d of %d bytes", fi.Size(), len(want))
 	}
 	if !fi.Mode().IsRegular() || fi.IsDir() {
-		t.Errorf("Stat says that a file is not a regular one, but %v", fi.Mode())
+		t.Errorf("Stat of a file: got mode %v, want a regular file", fi.Mode())
 	}
 	if fi := stat(t, fsys, "dir"); !fi.IsDir() || fi.Mode().IsRegular() {
-		t.Errorf("Stat says that a directory is not one, but %v", fi.Mode())
+		t.Errorf("Stat of a directory: got mode %v, want a directory", fi.Mode())
 	}
 	wantFile(t, fsys, "dir/file", want, "Write and Close reported success")
 }
@@ -202,10 +184,10 @@ func probeSyncDir(t *testing.T, fsys afero.Fs) {
 		}
 		switch err := d.Sync(); {
 		case err == nil:
-		case isUnsupported(err):
-			quirk(t, "Sync of a directory is not supported (%v): that an image is there after a power cut rests on the filesystem alone", err)
+		case fserr.IsSyncUnsupported(err):
+			quirk(t, "Sync of a directory is not supported (%v): the filesystem alone decides whether an image survives a power cut", err)
 		default:
-			t.Errorf("Sync of the directory %s fails, and not because it is not supported: %v", name, err)
+			t.Errorf("Sync of the directory %s fails, although it is supported: %v", name, err)
 		}
 		if err := d.Close(); err != nil {
 			t.Errorf("Close of the directory %s fails: %v", name, err)
@@ -222,7 +204,7 @@ func probeRenameMoves(t *testing.T, fsys afero.Fs) {
 		t.Fatalf("Rename does not move a file into another directory: %v", err)
 	}
 	wantFile(t, fsys, "to/y", want, "Rename reported success")
-	if _, err := fsys.Stat("from/x"); !isMissing(err) {
+	if _, err := fsys.Stat("from/x"); !fserr.IsNotExist(err) {
 		t.Errorf("Rename reported success, but the file is under its old name as well (Stat: %v)", err)
 	}
 }
@@ -238,7 +220,7 @@ func probeRenameReplaces(t *testing.T, fsys afero.Fs) {
 			t.Fatalf("Rename fails: %v", err)
 		}
 		wantFile(t, fsys, "to/y", want, "Rename onto an existing file reported success")
-		if _, err := fsys.Stat("from/x"); !isMissing(err) {
+		if _, err := fsys.Stat("from/x"); !fserr.IsNotExist(err) {
 			t.Fatalf("Rename reported success, but the file is under its old name as well (Stat: %v)", err)
 		}
 	}
@@ -250,15 +232,24 @@ func probeRenameAtomic(t *testing.T, fsys afero.Fs) {
 	writeFile(t, fsys, "to/y", versions[0])
 	done := make(chan struct{})
 	var readers sync.WaitGroup
+	var gate sync.RWMutex // keeps readers out while a file that is in use is replaced
+	var inUse atomic.Bool
+	read := func() ([]byte, error) {
+		gate.RLock()
+		defer gate.RUnlock()
+		return readFile(fsys, "to/y")
+	}
 	for range 3 {
 		readers.Go(func() {
 			for {
-				b, err := readFile(fsys, "to/y")
-				if err != nil {
+				b, err := read()
+				switch {
+				case fserr.IsInUse(err): // a Store tries again
+					inUse.Store(true)
+				case err != nil:
 					t.Errorf("Rename is not atomic: while a file is replaced a reader finds none: %v", err)
 					return
-				}
-				if !slices.ContainsFunc(versions, func(v []byte) bool { return bytes.Equal(v, b) }) {
+				case !slices.ContainsFunc(versions, func(v []byte) bool { return bytes.Equal(v, b) }):
 					t.Errorf("Rename is not atomic: while a file is replaced a reader gets %d bytes that are neither the old file nor the new one", len(b))
 					return
 				}
@@ -275,24 +266,32 @@ func probeRenameAtomic(t *testing.T, fsys afero.Fs) {
 	for i := range 100 {
 		name := fmt.Sprint("from", i)
 		writeFile(t, fsys, name, versions[i%len(versions)])
-		if err := fsys.Rename(name, "to/y"); err != nil {
+		err := fsys.Rename(name, "to/y")
+		if fserr.IsInUse(err) {
+			inUse.Store(true)
+			gate.Lock()
+			err = fsys.Rename(name, "to/y")
+			gate.Unlock()
+		}
+		if err != nil {
 			t.Fatalf("Rename onto a file that is being read fails: %v", err)
 		}
+	}
+	if inUse.Load() {
+		quirk(t, "a file cannot be replaced while it is read, or read while it is replaced: a Store tries again for a limited time")
 	}
 }
 
 func probeOpenReplaced(t *testing.T, fsys afero.Fs) {
-	probeOpen(t, fsys, "replaced", func() error {
-		writeFile(t, fsys, "new", text('b', 100_000))
-		return fsys.Rename("new", "file")
-	})
+	writeFile(t, fsys, "new", text('b', 100_000))
+	probeOpen(t, fsys, "replaced", func() error { return fsys.Rename("new", "file") })
 }
 
 func probeOpenRemoved(t *testing.T, fsys afero.Fs) {
 	probeOpen(t, fsys, "removed", func() error { return fsys.Remove("file") })
 }
 
-// probeOpen changes a file while somebody reads it.
+// probeOpen changes a file while it is being read.
 func probeOpen(t *testing.T, fsys afero.Fs, done string, change func() error) {
 	old := text('a', 300_000)
 	writeFile(t, fsys, "file", old)
@@ -305,7 +304,9 @@ func probeOpen(t *testing.T, fsys afero.Fs, done string, change func() error) {
 	if _, err := io.ReadFull(f, begin); err != nil {
 		t.Fatalf("Read fails: %v", err)
 	}
-	if err := change(); err != nil {
+	err = change()
+	inUse := fserr.IsInUse(err)
+	if err != nil && !inUse {
 		t.Fatalf("a file that is open cannot be %s: %v", done, err)
 	}
 	rest, err := io.ReadAll(f)
@@ -313,7 +314,18 @@ func probeOpen(t *testing.T, fsys afero.Fs, done string, change func() error) {
 		t.Fatalf("a file cannot be read on after it was %s: %v", done, err)
 	}
 	if !bytes.Equal(append(begin, rest...), old) {
-		t.Errorf("a file that is open changes when it is %s: a reader gets %d bytes, not the %d that were there when it was opened", done, len(begin)+len(rest), len(old))
+		t.Errorf("a file that is open changes when it is %s: got %d other bytes, want the %d that it had when it was opened", done, len(begin)+len(rest), len(old))
+	}
+	if !inUse {
+		return
+	}
+	quirk(t, "a file that is open cannot be %s: a change waits for readers, for a limited time", done)
+	wantFile(t, fsys, "file", old, "a change was refused")
+	if err := f.Close(); err != nil {
+		t.Fatalf("Close of a file that was read fails: %v", err)
+	}
+	if err := change(); err != nil {
+		t.Errorf("a file cannot be %s after its reader has closed it: %v", done, err)
 	}
 }
 
@@ -325,7 +337,7 @@ func probeRemoveFile(t *testing.T, fsys afero.Fs) {
 	}
 	if _, err := fsys.Stat("dir/file"); err == nil {
 		t.Error("Remove of a file reports success, but the file is still there")
-	} else if !isMissing(err) {
+	} else if !fserr.IsNotExist(err) {
 		t.Errorf("Stat of a file that was removed returns %v, which is not fs.ErrNotExist", err)
 	}
 	if _, err := fsys.Stat("dir"); err != nil {
@@ -333,7 +345,7 @@ func probeRemoveFile(t *testing.T, fsys afero.Fs) {
 	}
 	if err := fsys.Remove("dir/file"); err == nil {
 		quirk(t, "Remove of a file that is not there reports success")
-	} else if !isMissing(err) {
+	} else if !fserr.IsNotExist(err) {
 		quirk(t, "Remove of a file that is not there returns %v, which is not fs.ErrNotExist", err)
 	}
 }
@@ -344,27 +356,27 @@ func probeRemoveDir(t *testing.T, fsys afero.Fs) {
 	if err := fsys.Remove("dir/file"); err != nil {
 		t.Fatalf("Remove of a file fails: %v", err)
 	}
-	if err := fsys.Remove("dir"); err != nil && !isMissing(err) {
+	if err := fsys.Remove("dir"); err != nil && !fserr.IsNotExist(err) {
 		t.Fatalf("Remove of an empty directory fails: %v", err)
 	}
 	if _, err := fsys.Stat("dir"); err == nil {
 		t.Error("Remove of an empty directory reports success, but the directory is still there")
-	} else if !isMissing(err) {
+	} else if !fserr.IsNotExist(err) {
 		t.Errorf("Stat of a directory that was removed returns %v, which is not fs.ErrNotExist", err)
 	}
 }
 
-// A Store looks whether a directory is empty before it removes it.
+// A Store reads a directory before it removes it, so this is a quirk only.
 func probeRemoveFull(t *testing.T, fsys afero.Fs) {
 	mkdir(t, fsys, "dir")
 	writeFile(t, fsys, "dir/file", text('a', 10))
 	if err := fsys.Remove("dir"); err == nil {
-		quirk(t, "Remove removes a directory that is not empty: if another process puts an image at the same moment as it is deleted, it is lost")
+		quirk(t, "Remove removes a directory that is not empty: an image that another process puts during a Delete is lost")
 	}
 }
 
-// A crash, or somebody else's file, leaves a directory in which there is no
-// image. The Store makes it once more and must hear that it is there.
+// A crash can leave a directory without an image. The next Put makes it again, and
+// must be able to tell that it exists.
 func probeMkdirTwice(t *testing.T, fsys afero.Fs) {
 	mkdir(t, fsys, "dir")
 	switch err := fsys.Mkdir("dir", 0o777); {
@@ -383,12 +395,12 @@ func probeMissing(t *testing.T, fsys afero.Fs) {
 		if err == nil {
 			f.Close()
 			t.Errorf("Open of a file that is not there (%s) reports success", name)
-		} else if !isMissing(err) {
+		} else if !fserr.IsNotExist(err) {
 			t.Errorf("Open of a file that is not there (%s) returns %v, which is not fs.ErrNotExist", name, err)
 		}
 		if _, err := fsys.Stat(name); err == nil {
 			t.Errorf("Stat of a file that is not there (%s) reports success", name)
-		} else if !isMissing(err) {
+		} else if !fserr.IsNotExist(err) {
 			t.Errorf("Stat of a file that is not there (%s) returns %v, which is not fs.ErrNotExist", name, err)
 		}
 	}
@@ -397,20 +409,19 @@ func probeMissing(t *testing.T, fsys afero.Fs) {
 	}
 	if _, err := fsys.Stat("file/none"); err == nil {
 		t.Error("Stat of a file below another file reports success")
-	} else if !isMissing(err) {
+	} else if !fserr.IsNotExist(err) {
 		quirk(t, "Stat of a file below another file returns %v, which is neither fs.ErrNotExist nor ENOTDIR", err)
 	}
 }
 
-// A Store makes the directories that it needs when it is told that they are
-// missing.
+// A Store makes missing directories when an operation returns fs.ErrNotExist.
 func probeMissingParent(t *testing.T, fsys afero.Fs) {
 	f, err := create(fsys, "none/file")
 	switch {
 	case err == nil:
 		f.Close()
 		quirk(t, "a missing parent is accepted: a file can be created in a directory that is not there")
-	case !isMissing(err):
+	case !fserr.IsNotExist(err):
 		t.Errorf("creating a file in a directory that is not there returns %v, which is not fs.ErrNotExist: the first image cannot be put", err)
 	}
 	writeFile(t, fsys, "file", text('a', 10))
@@ -418,8 +429,8 @@ func probeMissingParent(t *testing.T, fsys afero.Fs) {
 	case err == nil:
 		wantFile(t, fsys, "none2/file", text('a', 10), "Rename into a directory that is not there reported success")
 		quirk(t, "a missing parent is accepted: a file can be moved into a directory that is not there")
-	case !isMissing(err):
-		quirk(t, "Rename into a directory that is not there returns %v, which is not fs.ErrNotExist: when another process deletes an image at the same moment as it is put, Put fails", err)
+	case !fserr.IsNotExist(err):
+		quirk(t, "Rename into a directory that is not there returns %v, which is not fs.ErrNotExist: a Put fails if another process deletes the image at the same moment", err)
 	}
 	if err := fsys.MkdirAll("new/new", 0o777); err != nil {
 		t.Errorf("MkdirAll fails: %v", err)
@@ -445,7 +456,7 @@ func probeList(t *testing.T, fsys afero.Fs) {
 		return names
 	}
 	if names := list(1); len(names) > 0 {
-		t.Errorf("Readdirnames(1) of an empty directory returns %q", names)
+		t.Errorf("Readdirnames(1) of an empty directory: got %q, want no names", names)
 	}
 	var want []string
 	for i := range 20 {
@@ -461,7 +472,7 @@ func probeList(t *testing.T, fsys afero.Fs) {
 	got := list(-1)
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
-		t.Errorf("Readdirnames(-1) returns %q, not the names that are there, %q", got, want)
+		t.Errorf("Readdirnames(-1): got %q, want %q", got, want)
 	}
 	d, err := fsys.Open(".")
 	if err != nil {
@@ -469,11 +480,11 @@ func probeList(t *testing.T, fsys afero.Fs) {
 	}
 	defer d.Close()
 	if names, err := d.Readdirnames(-1); err != nil || !slices.Equal(names, []string{"dir"}) {
-		t.Errorf("the names in the root are %q, %v; they should be just dir", names, err)
+		t.Errorf("names in the root: got %q, %v, want dir", names, err)
 	}
 }
 
-// A Store lists in batches only where the directory is an *os.File.
+// A Store lists in batches only if the directory is an *os.File.
 func probeListBatches(t *testing.T, fsys afero.Fs) {
 	mkdir(t, fsys, "dir")
 	var want []string
@@ -487,8 +498,8 @@ func probeListBatches(t *testing.T, fsys afero.Fs) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			// Not closed: MemMapFs has left it locked.
-			quirk(t, "Readdirnames in batches panics when names have gone meanwhile: %v", p)
+			// Not closed, because MemMapFs leaves it locked.
+			quirk(t, "Readdirnames in batches panics when names are removed meanwhile: %v", p)
 			return
 		}
 		d.Close()
@@ -510,19 +521,13 @@ func probeListBatches(t *testing.T, fsys afero.Fs) {
 	}
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
-		quirk(t, "Readdirnames in batches skips names when others have gone meanwhile: %d of %d were seen", len(got), len(want))
+		quirk(t, "Readdirnames in batches skips names when others are removed meanwhile: %d of %d were seen", len(got), len(want))
 	}
 }
 
 func probeSeek(t *testing.T, fsys afero.Fs) {
 	want := append(text('a', 100_000), text('b', 100_000)...)
 	writeFile(t, fsys, "file", want)
-	seek(t, fsys, want)
-}
-
-// seek reads a file from all sorts of places.
-func seek(t *testing.T, fsys afero.Fs, want []byte) {
-	t.Helper()
 	f, err := fsys.Open("file")
 	if err != nil {
 		t.Fatalf("Open fails: %v", err)
@@ -532,36 +537,18 @@ func seek(t *testing.T, fsys afero.Fs, want []byte) {
 	if err != nil {
 		t.Fatalf("a file cannot be opened twice: %v", err)
 	}
-	defer other.Close()
-	for _, at := range []struct {
-		offset int64
-		whence int
-		pos    int
-	}{
-		{0, io.SeekEnd, len(want)},
-		{0, io.SeekStart, 0},
-		{99_000, io.SeekStart, 99_000},
-		{-7, io.SeekEnd, len(want) - 7},
-		{-1000, io.SeekCurrent, len(want) - 1000}, // reading has come to the end
-	} {
-		if pos, err := f.Seek(at.offset, at.whence); err != nil || pos != int64(at.pos) {
-			t.Fatalf("Seek(%d, %d) returns %d, %v, not %d", at.offset, at.whence, pos, err, at.pos)
-		}
-		if b, err := io.ReadAll(f); err != nil || !bytes.Equal(b, want[at.pos:]) {
-			t.Fatalf("after Seek(%d, %d) %d bytes can be read, %v, not the %d that are there", at.offset, at.whence, len(b), err, len(want)-at.pos)
-		}
-	}
-	if b, err := io.ReadAll(other); err != nil || !bytes.Equal(b, want) {
+	wantSeek(t, f, want)
+	if b, err := readAllAndClose(other); err != nil || !bytes.Equal(b, want) {
 		t.Errorf("two open files share one position: the second reads %d of %d bytes, %v", len(b), len(want), err)
 	}
 }
 
-// stamp sets a file's modification time as a Store does and returns what the
-// filesystem made of it.
-func stamp(t *testing.T, fsys afero.Fs, name string, at time.Time) time.Time {
+// setTime sets a file's modification time as a Store does, and returns the time that
+// the filesystem keeps.
+func setTime(t *testing.T, fsys afero.Fs, name string, at time.Time) time.Time {
 	t.Helper()
-	if err := fsys.Chtimes(name, at, at); err != nil && !isUnsupported(err) {
-		t.Fatalf("Chtimes fails, and not because it is not supported: %v", err)
+	if err := fsys.Chtimes(name, at, at); err != nil && !fserr.IsUnsupported(err) {
+		t.Fatalf("Chtimes fails, although it is supported: %v", err)
 	}
 	return stat(t, fsys, name).ModTime()
 }
@@ -575,9 +562,9 @@ func probeTimesOrder(t *testing.T, fsys afero.Fs) {
 		if !at.After(last) {
 			at = last.Add(1)
 		}
-		got := stamp(t, fsys, name, at)
-		if !got.After(last) { // the Store tries the coarsest step that it knows
-			got = stamp(t, fsys, name, at.Add(2*time.Second))
+		got := setTime(t, fsys, name, at)
+		if !got.After(last) { // as a Store does for coarse times
+			got = setTime(t, fsys, name, at.Add(2*time.Second))
 		}
 		if !got.After(last) {
 			t.Fatalf("Chtimes is not kept and modification times are coarse: two versions in a row get the same time, %v", got.UTC())
@@ -595,21 +582,21 @@ func probeTimesStay(t *testing.T, fsys afero.Fs) {
 	if _, err := f.Write(text('a', 10)); err != nil {
 		t.Fatal(err)
 	}
-	want := stamp(t, fsys, "new", time.Now().Add(-time.Hour))
+	want := setTime(t, fsys, "new", time.Now().Add(-time.Hour))
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if got := stat(t, fsys, "new").ModTime(); !got.Equal(want) {
 		quirk(t, "closing a file changes its modification time")
-		if got = stamp(t, fsys, "new", want); !got.Equal(want) {
-			t.Fatalf("closing a file changes its modification time and Chtimes does not set it back (%v, not %v): the ETag that Put returns is not the one that Get returns", got.UTC(), want.UTC())
+		if got = setTime(t, fsys, "new", want); !got.Equal(want) {
+			t.Fatalf("closing a file changes its modification time and Chtimes does not set it back (got %v, want %v): Put and Get return different ETags", got.UTC(), want.UTC())
 		}
 	}
 	if err := fsys.Rename("new", "dir/file"); err != nil {
 		t.Fatalf("Rename fails: %v", err)
 	}
 	if got := stat(t, fsys, "dir/file").ModTime(); !got.Equal(want) {
-		t.Errorf("Rename changes the modification time (%v, not %v): the ETag that Put returns is not the one that Get returns", got.UTC(), want.UTC())
+		t.Errorf("Rename changes the modification time (got %v, want %v): Put and Get return different ETags", got.UTC(), want.UTC())
 	}
 	r, err := fsys.Open("dir/file")
 	if err != nil {
@@ -620,7 +607,7 @@ func probeTimesStay(t *testing.T, fsys afero.Fs) {
 		t.Fatalf("Stat of an open file fails: %v", err)
 	}
 	if named := stat(t, fsys, "dir/file"); !fi.ModTime().Equal(named.ModTime()) || fi.Size() != named.Size() {
-		t.Errorf("Stat of an open file says %d bytes of %v, Stat of its name %d bytes of %v", fi.Size(), fi.ModTime().UTC(), named.Size(), named.ModTime().UTC())
+		t.Errorf("Stat of an open file: got %d bytes of %v, want %d bytes of %v as from Stat of its name", fi.Size(), fi.ModTime().UTC(), named.Size(), named.ModTime().UTC())
 	}
 	if _, err := io.ReadAll(r); err != nil {
 		t.Fatal(err)
@@ -629,20 +616,20 @@ func probeTimesStay(t *testing.T, fsys afero.Fs) {
 		t.Fatalf("Close of a file that was read fails: %v", err)
 	}
 	if got := stat(t, fsys, "dir/file").ModTime(); !got.Equal(want) {
-		t.Errorf("reading a file changes its modification time (%v, not %v), and with it the ETag", got.UTC(), want.UTC())
+		t.Errorf("reading a file changes its modification time, and with it the ETag: got %v, want %v", got.UTC(), want.UTC())
 	}
 }
 
-// A Store copes with coarse times while it replaces images; whether that is
-// enough, its own promises show.
+// A Store copes with coarse times when it replaces images. The subtests of "store"
+// show whether that is enough.
 func probeTimesExact(t *testing.T, fsys afero.Fs) {
 	writeFile(t, fsys, "file", text('a', 10))
 	want := time.Date(2001, 2, 3, 4, 5, 7, 123456789, time.UTC)
-	if err := fsys.Chtimes("file", want, want); isUnsupported(err) {
+	if err := fsys.Chtimes("file", want, want); fserr.IsUnsupported(err) {
 		quirk(t, "Chtimes is not supported: %v", err)
 		return
 	} else if err != nil {
-		t.Fatalf("Chtimes fails, and not because it is not supported: %v", err)
+		t.Fatalf("Chtimes fails, although it is supported: %v", err)
 	}
 	got := stat(t, fsys, "file").ModTime()
 	if got.Equal(want) {
@@ -657,7 +644,7 @@ func probeTimesExact(t *testing.T, fsys afero.Fs) {
 	quirk(t, "Chtimes is not kept: %v became %v", want, got.UTC())
 }
 
-// A Store gives staged files names that nobody else can have.
+// A Store gives staged files random names, so it does not need O_EXCL.
 func probeExclusive(t *testing.T, fsys afero.Fs) {
 	writeFile(t, fsys, "file", text('a', 10))
 	if f, err := create(fsys, "file"); err == nil {
@@ -679,9 +666,9 @@ func probeExclusive(t *testing.T, fsys afero.Fs) {
 		wg.Wait()
 		switch n := winners.Load(); {
 		case n == 0:
-			t.Fatal("when several create one file with O_EXCL, none succeeds")
+			t.Fatal("of concurrent creates of one file with O_EXCL: got no success, want one")
 		case n > 1:
-			quirk(t, "O_EXCL is not exclusive: when several create one file at once, more than one succeeds")
+			quirk(t, "O_EXCL is not exclusive: of concurrent creates of one file, more than one succeeds")
 			return
 		}
 	}
@@ -692,14 +679,14 @@ func probeNames(t *testing.T, fsys afero.Fs) {
 		mkdir(t, fsys, name)
 		want := text(name[0], len(name))
 		writeFile(t, fsys, name+"/image.png", want)
-		wantFile(t, fsys, name+"/image.png", want, fmt.Sprintf("a file was written in a directory called %.20q", name))
+		wantFile(t, fsys, name+"/image.png", want, fmt.Sprintf("a file was written in the directory %.20q", name))
 	}
 	if _, err := fsys.Stat("TESTPOST"); err == nil {
-		quirk(t, "upper and lower case are not told apart: ids that differ only in case are one image")
+		quirk(t, "names ignore case: ids that differ only in case are one image")
 	}
 }
 
-// A Store keeps no FileInfo.
+// A Store keeps no FileInfo, so this is a quirk only.
 func probeSnapshot(t *testing.T, fsys afero.Fs) {
 	writeFile(t, fsys, "file", text('a', 10))
 	fi := stat(t, fsys, "file")
@@ -707,5 +694,49 @@ func probeSnapshot(t *testing.T, fsys afero.Fs) {
 	at := before.Add(-time.Hour)
 	if err := fsys.Chtimes("file", at, at); err == nil && !fi.ModTime().Equal(before) {
 		quirk(t, "a FileInfo changes together with its file")
+	}
+}
+
+// A Store uses Lstat before it opens an image, so that a symbolic link in the store
+// cannot lead out of it.
+func probeLstat(t *testing.T, fsys afero.Fs) {
+	linker, ok := fsys.(afero.Linker)
+	if !ok {
+		quirk(t, "there are no symbolic links")
+		return
+	}
+	writeFile(t, fsys, "file", text('a', 10))
+	if err := linker.SymlinkIfPossible("file", "link"); err != nil {
+		quirk(t, "there are no symbolic links: %v", err)
+		return
+	}
+	if d, err := fsys.Open("."); err == nil {
+		names, err := d.Readdirnames(-1)
+		d.Close()
+		if err == nil && !slices.Contains(names, "link") {
+			quirk(t, "there are no symbolic links: creating one reports success and does nothing")
+			return
+		}
+	}
+	lstater, ok := fsys.(afero.Lstater)
+	if !ok {
+		quirk(t, "there are symbolic links, but no LstatIfPossible: a link in the store is followed")
+		return
+	}
+	fi, called, err := lstater.LstatIfPossible("link")
+	switch {
+	case err != nil:
+		t.Errorf("LstatIfPossible of a symbolic link fails: %v", err)
+	case !called:
+		quirk(t, "LstatIfPossible follows symbolic links, and says so: a link in the store is followed")
+	case fi.Mode()&fs.ModeSymlink == 0:
+		t.Errorf("LstatIfPossible follows symbolic links: got mode %v of a link, want %v; a link in the store could lead out of it", fi.Mode(), fs.ModeSymlink)
+	}
+	fi, _, err = lstater.LstatIfPossible("file")
+	if err != nil || !fi.Mode().IsRegular() || fi.Size() != 10 {
+		t.Errorf("LstatIfPossible of a file: got %v, %v, want a regular file of 10 bytes", fi, err)
+	}
+	if _, _, err := lstater.LstatIfPossible("none"); !fserr.IsNotExist(err) {
+		t.Errorf("LstatIfPossible of a missing file returns %v, which is not fs.ErrNotExist", err)
 	}
 }

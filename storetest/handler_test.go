@@ -4,9 +4,7 @@ import (
 	"compress/gzip"
 	"io"
 	"log"
-	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
@@ -15,20 +13,16 @@ import (
 
 	"github.com/ba692904/imagestore"
 	"github.com/ba692904/imagestore/storetest"
+	"github.com/ba692904/imagestore/storetest/testhttp"
 )
 
 func handler(t *testing.T, opts *imagestore.Options) http.Handler {
-	return imagestore.NewHandler(imagestore.New(onDisk(t), opts), &imagestore.HandlerOptions{Logger: slog.New(slog.DiscardHandler)})
+	return imagestore.NewHandler(imagestore.New(onDisk(t), opts), &imagestore.HandlerOptions{Logger: testhttp.Quiet})
 }
 
-func serve(t *testing.T, h http.Handler) string {
-	t.Helper()
-	srv := httptest.NewServer(h)
-	t.Cleanup(srv.Close)
-	return srv.URL
-}
+func serve(t *testing.T, h http.Handler) string { return testhttp.Serve(t, h).URL }
 
-// proxy returns a reverse proxy for what is at a URL.
+// proxy returns a reverse proxy for a URL.
 func proxy(t *testing.T, target string) *httputil.ReverseProxy {
 	t.Helper()
 	u, err := url.Parse(target)
@@ -56,28 +50,28 @@ func TestMounts(t *testing.T) {
 		},
 		"ReverseProxy": func(t *testing.T) string { return serve(t, proxy(t, serve(t, handler(t, nil)))) },
 	} {
-		t.Run(name, func(t *testing.T) { storetest.TestHandler(t, mount(t), nil) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.TestHandler(t, mount(t), nil)
+		})
 	}
 	t.Run("authentication", func(t *testing.T) {
+		t.Parallel()
 		inner := handler(t, nil)
 		base := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if _, password, _ := r.BasicAuth(); password != "secret" {
-				http.Error(w, "who are you?", http.StatusUnauthorized)
+				http.Error(w, "unauthorized", http.StatusUnauthorized)
 				return
 			}
 			inner.ServeHTTP(w, r)
 		}))
-		storetest.TestHandler(t, base+"/", &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		storetest.TestHandler(t, base+"/", &http.Client{Transport: testhttp.RoundTripper(func(r *http.Request) (*http.Response, error) {
 			r = r.Clone(r.Context())
 			r.SetBasicAuth("me", "secret")
 			return http.DefaultTransport.RoundTrip(r)
 		})})
 	})
 }
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // without is middleware that drops header fields of requests.
 func without(h http.Handler, names ...string) http.Handler {
@@ -89,7 +83,7 @@ func without(h http.Handler, names ...string) http.Handler {
 	})
 }
 
-// A zipper compresses answers and leaves their headers as they are.
+// A zipper compresses answers and keeps their ETags.
 type zipper struct {
 	http.ResponseWriter
 	zip *gzip.Writer
@@ -132,7 +126,7 @@ func changing(t *testing.T, change func(*http.Response) error) http.Handler {
 	return p
 }
 
-// brokenMounts do not keep the contract, and this is how the suite says so.
+// brokenMounts are mounts that break the contract.
 var brokenMounts = []struct {
 	name  string
 	mount func(t *testing.T) (baseURL string)
@@ -155,7 +149,7 @@ var brokenMounts = []struct {
 			}))
 		},
 		fails: []string{"GET", "Range", "If-None-Match and If-Modified-Since on reads"},
-		says:  "is not the one that arrives, W/",
+		says:  "want the ETag of the upload: got W/",
 	}, {
 		name:  "drops If-None-Match",
 		mount: func(t *testing.T) string { return serve(t, without(handler(t, nil), "If-None-Match")) },
@@ -200,7 +194,7 @@ var brokenMounts = []struct {
 		fails: []string{"Range"},
 		says:  "does a proxy or middleware drop Range or If-Range?",
 	}, {
-		// The store behind it never hears of /store.
+		// The store does not know the prefix /store.
 		name: "a prefix that the proxy takes away",
 		mount: func(t *testing.T) string {
 			return serve(t, http.StripPrefix("/store", proxy(t, serve(t, handler(t, nil))))) + "/store"
@@ -224,17 +218,18 @@ var brokenMounts = []struct {
 	},
 }
 
-// TestBrokenMounts runs the suite in a process of its own for each of them.
+// TestBrokenMounts runs the suite for each broken mount, in a process of its own.
 func TestBrokenMounts(t *testing.T) {
 	for _, test := range brokenMounts {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			failed, out := rerun(t, "TestBrokenMount", test.name)
 			wantFailures(t, failed, out, test.fails, test.says)
 		})
 	}
 }
 
-// TestBrokenMount is what the other processes run.
+// TestBrokenMount runs the suite in the other processes.
 func TestBrokenMount(t *testing.T) {
 	for _, test := range brokenMounts {
 		if test.name == os.Getenv(rerunEnv) {

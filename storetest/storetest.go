@@ -1,80 +1,95 @@
-// Package storetest tells whether what is around an image store lets it keep
-// its promises: [TestFs] asks a filesystem that a Store is to work on,
-// [TestHandler] asks a server that a handler is mounted in.
+// Package storetest is the conformance suite of image stores. Each function
+// tests one kind of part:
+//
+//   - [TestFs]: a filesystem for a Store;
+//   - [TestDriver]: an imagestore.Driver;
+//   - [TestStore]: a Store, a Client, or another type with their methods;
+//   - [TestHandler]: a mounted handler, over HTTP.
+//
+// For example:
 //
 //	func TestMyFs(t *testing.T) {
 //		storetest.TestFs(t, func(t *testing.T) afero.Fs { return myfs.New(t.TempDir()) })
 //	}
 //
-// Every promise is a subtest of its own, whose name is a plain sentence and
-// whose failure says what is likely to be at fault.
+// Every promise is a subtest with a plain name. Its failure names the likely
+// cause. A log line that begins with "quirk:" reports something unusual that
+// does no harm. The subtests of all but TestHandler run in parallel.
 package storetest
 
 import (
-	"bytes"
-	"errors"
-	"image"
-	"image/png"
 	"io"
-	"io/fs"
-	"math/rand/v2"
 	"runtime/debug"
-	"syscall"
 	"testing"
 
-	"github.com/spf13/afero"
+	"github.com/ba692904/imagestore/internal/testimage"
 )
 
-// picture returns a PNG of side × side pixels that does not compress and that
-// is another one for every seed.
-func picture(t *testing.T, side int, seed uint64) []byte {
-	t.Helper()
-	img := image.NewGray(image.Rect(0, 0, side, side))
-	r := rand.New(rand.NewPCG(seed, seed))
-	for i := range img.Pix {
-		img.Pix[i] = byte(r.Uint32())
-	}
-	var b bytes.Buffer
-	enc := png.Encoder{CompressionLevel: png.NoCompression}
-	if err := enc.Encode(&b, img); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+// PNG returns a grayscale PNG of side × side pixels. Its pixels are random and
+// stored uncompressed, so images of one side have one size. Every seed gives
+// another image.
+func PNG(tb testing.TB, side int, seed uint64) []byte {
+	tb.Helper()
+	return testimage.PNG(tb, side, seed)
 }
 
-// guarded runs a test that calls code of others and turns a panic of theirs
-// into a failure, so that the other tests still have their say.
+// A test is one subtest of a suite for a T.
+type test[T any] struct {
+	name  string
+	cause string // the usual cause of a failure on a filesystem
+	run   func(*testing.T, T)
+}
+
+// runAll runs tests as subtests of group, in parallel and each on a new T. It returns
+// when all are done.
+func runAll[T any](t *testing.T, group string, tests []test[T], newT func(*testing.T) T) {
+	t.Run(group, func(t *testing.T) {
+		for _, test := range tests {
+			t.Run(test.name, func(t *testing.T) {
+				t.Parallel()
+				defer func() {
+					if t.Failed() && test.cause != "" {
+						t.Log("the usual cause on a filesystem: " + test.cause)
+					}
+				}()
+				guarded(t, func() { test.run(t, newT(t)) })
+			})
+		}
+	})
+}
+
+// guarded runs a test. It turns a panic into a failure, so that the other tests still
+// run.
 func guarded(t *testing.T, run func()) {
 	t.Helper()
 	defer func() {
 		if p := recover(); p != nil {
-			t.Errorf("the filesystem panics: %v\n%s", p, debug.Stack())
+			t.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
 	run()
 }
 
-// quirk tells of what is unusual, but does no harm.
+// quirk reports something unusual that does no harm.
 func quirk(t *testing.T, format string, args ...any) {
 	t.Helper()
 	t.Logf("quirk: "+format, args...)
 }
 
-// isMissing and isUnsupported read errors as a Store does.
-func isMissing(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
-}
-
-func isUnsupported(err error) bool {
-	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL)
-}
-
-// readFile reads a file as a reader of an image does.
-func readFile(fsys afero.Fs, name string) ([]byte, error) {
-	f, err := fsys.Open(name)
-	if err != nil {
-		return nil, err
+// text returns n bytes c.
+func text(c byte, n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = c
 	}
-	b, err := io.ReadAll(f)
-	return b, errors.Join(err, f.Close())
+	return b
+}
+
+// readAllAndClose reads the rest of an image or a file, and closes it.
+func readAllAndClose(r io.ReadCloser) ([]byte, error) {
+	b, err := io.ReadAll(r)
+	if closeErr := r.Close(); err == nil {
+		err = closeErr
+	}
+	return b, err
 }

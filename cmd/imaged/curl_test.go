@@ -9,11 +9,12 @@ import (
 	"testing"
 )
 
-// TestCurl does what a person with a shell would do.
+// TestCurl sends requests with curl.
 func TestCurl(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("there is no curl; on Debian, apt-get install curl")
+		t.Skip("curl is not installed")
 	}
+	t.Parallel()
 	s := start(t)
 	file := filepath.Join(s.Dir, "x.png")
 	b := pixel(t)
@@ -43,7 +44,7 @@ func TestCurl(t *testing.T) {
 	for _, test := range []struct {
 		args   []string
 		status string
-		body   string // that the answer is, or begins with
+		body   string // beginning of the answer
 	}{
 		{[]string{url}, "200", b},
 		{[]string{"-T", file, url}, "200", `{"id":"a"`},
@@ -52,7 +53,7 @@ func TestCurl(t *testing.T) {
 		{[]string{"-F", "file=@" + file, s.url + "/images"}, "201", `{"id":"`},
 		{[]string{"-r", "0-3", url}, "206", b[:4]},
 		{[]string{"-H", "If-None-Match: *", url}, "304", ""},
-		{[]string{"-H", "If-None-Match: " + etag, url}, "200", b}, // of the version before
+		{[]string{"-H", "If-None-Match: " + etag, url}, "200", b}, // the ETag is that of the version before
 		{[]string{"-I", url}, "200", "HTTP/1.1 200 OK"},
 		{[]string{"-I", s.url + "/images/none"}, "404", "HTTP/1.1 404 Not Found"},
 		{[]string{"-T", file, "-H", "If-None-Match: *", url}, "412", `{"title":"Precondition Failed"`},
@@ -63,7 +64,7 @@ func TestCurl(t *testing.T) {
 		{[]string{url}, "404", `{"title":"Not Found"`},
 	} {
 		if status, body := curl(test.args...); status != test.status || !strings.HasPrefix(body, test.body) {
-			t.Errorf("curl %v: %s %q", test.args, status, body)
+			t.Errorf("curl %v: got %s %q, want %s %q", test.args, status, body, test.status, test.body)
 		}
 	}
 }

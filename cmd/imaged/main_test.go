@@ -6,8 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"image"
-	"image/png"
 	"io"
 	"net"
 	"net/http"
@@ -16,15 +14,21 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/ba692904/imagestore/internal/testimage"
 )
 
-// imaged is the path of the real binary.
-var imaged string
+// imaged is the path of the binary. It is IMAGED where there is no go command.
+var imaged = os.Getenv("IMAGED")
 
 func TestMain(m *testing.M) {
+	if imaged != "" {
+		os.Exit(m.Run())
+	}
 	dir, err := os.MkdirTemp("", "imaged")
 	if err != nil {
 		panic(err)
@@ -66,7 +70,7 @@ func start(t *testing.T, args ...string) *server {
 	line, err := s.stdout.ReadString('\n')
 	m := regexp.MustCompile(`^imaged: listening on (http://127\.0\.0\.1:\d+), storing in (/.*|[A-Z]:\\.*)\n$`).FindStringSubmatch(line)
 	if err != nil || m == nil {
-		t.Fatalf("imaged says %q, %v", line, err)
+		t.Fatalf("got line %q, %v, want the listening line", line, err)
 	}
 	s.url = m[1]
 	return s
@@ -98,52 +102,51 @@ func do(t *testing.T, method, url string, body io.Reader, header ...string) (sta
 
 func pixel(t *testing.T) string {
 	t.Helper()
-	var b strings.Builder
-	if err := png.Encode(&b, image.NewGray(image.Rect(0, 0, 1, 1))); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
+	return string(testimage.PNG(t, 1, 1))
 }
 
 func TestServes(t *testing.T) {
+	t.Parallel()
 	s := start(t, "-max-bytes", "1000", "-hosts", "photos.example, a.example")
-	if status, text := do(t, "GET", s.url+"/healthz", nil); status != 200 || text != "ok\n" {
-		t.Errorf("/healthz says %d %q", status, text)
+	if status, text := do(t, "GET", s.url+"/healthz", nil, "Host", "10.1.2.3"); status != 200 || text != "ok\n" {
+		t.Errorf("GET /healthz: got %d %q, want 200 ok", status, text)
 	}
 	b := pixel(t)
 	if status, text := do(t, "PUT", s.url+"/images/TestPost", strings.NewReader(b)); status != 201 {
-		t.Errorf("PUT is answered with %d %s", status, text)
+		t.Errorf("PUT: got %d %s, want 201", status, text)
 	}
 	stored := filepath.Join(s.Dir, "images", "TestPost", "image.png") // -dir is images
 	if got, err := os.ReadFile(stored); err != nil || string(got) != b {
-		t.Errorf("the file has %d bytes, %v", len(got), err)
+		t.Errorf("the file: got %d bytes, %v, want %d", len(got), err, len(b))
 	}
 	if status, text := do(t, "GET", s.url+"/images/TestPost", nil, "Host", "photos.example"); status != 200 || text != b {
-		t.Errorf("GET is answered with %d %q", status, text)
+		t.Errorf("GET: got %d %q, want the image", status, text)
 	}
 	if status, _ := do(t, "PUT", s.url+"/images/a", strings.NewReader(b+strings.Repeat("x", 1000))); status != 413 {
-		t.Errorf("an image larger than -max-bytes is answered with %d", status)
+		t.Errorf("PUT of more than -max-bytes: got %d, want 413", status)
 	}
-	if status, text := do(t, "GET", s.url+"/images/TestPost", nil, "Host", "evil.example"); status != 403 || !strings.Contains(text, "-hosts") {
-		t.Errorf("another Host is answered with %d %s", status, text)
+	if status, text := do(t, "GET", s.url+"/images/TestPost", nil, "Host", "evil.example"); status != 403 || !strings.Contains(text, "evil.example") {
+		t.Errorf("GET for another host: got %d %s, want 403", status, text)
 	}
 	if status, _ := do(t, "DELETE", s.url+"/images/TestPost", nil, "Origin", "https://evil.example"); status != 403 {
-		t.Errorf("another site's page is answered with %d", status)
+		t.Errorf("DELETE by another site's page: got %d, want 403", status)
 	}
 	if status, _ := do(t, "DELETE", s.url+"/images/TestPost", nil); status != 204 {
-		t.Errorf("DELETE is answered with %d", status)
+		t.Errorf("DELETE: got %d, want 204", status)
 	}
 	if _, err := os.Stat(filepath.Dir(stored)); !os.IsNotExist(err) {
-		t.Errorf("the directory is still there: %v", err)
+		t.Errorf("directory after DELETE: got %v, want no such file", err)
 	}
 }
 
-// TestBodyNobodyWants has requests with a body that does not come: what answers
-// them must not wait for it for ever.
-func TestBodyNobodyWants(t *testing.T) {
+// TestBodyNeverComes declares a body that does not come. The server must close the
+// connection after the timeout.
+func TestBodyNeverComes(t *testing.T) {
+	t.Parallel()
 	s := start(t, "-timeout", "100ms")
 	for _, request := range []string{"GET /healthz HTTP/1.1\r\nHost: localhost", "GET /images HTTP/1.1\r\nHost: localhost", "GET /images HTTP/1.1\r\nHost: evil.example"} {
 		t.Run(request, func(t *testing.T) {
+			t.Parallel()
 			conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 			if err != nil {
 				t.Fatal(err)
@@ -157,52 +160,96 @@ func TestBodyNobodyWants(t *testing.T) {
 	}
 }
 
-// TestStops has imaged told to stop in the middle of an upload.
+// TestStops tells imaged to stop in the middle of an upload.
 func TestStops(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS == "windows" {
-		t.Skip("there are no signals to send on Windows")
+		t.Skip("Windows has no signals to send")
 	}
 	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		s := start(t)
 		b := pixel(t)
-		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		fmt.Fprintf(conn, "PUT /images/a HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(b))
-		r := bufio.NewReader(conn)
-		if line, err := r.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
-			t.Fatalf("the upload is not wanted: %q, %v", line, err)
-		}
-		r.ReadString('\n')
+		conn := upload(t, s, len(b))
 		if err := s.Process.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
-		// Once it does not listen any more it has understood.
-		for {
-			c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-			if err != nil {
-				break
-			}
-			c.Close()
-		}
+		stopsListening(t, s)
 		io.WriteString(conn, b)
-		resp, err := http.ReadResponse(r, nil)
+		resp, err := http.ReadResponse(conn.r, nil)
 		if err != nil || resp.StatusCode != 201 {
-			t.Errorf("the upload under way is answered with %v, %v", resp, err)
+			t.Errorf("%v: the upload under way: got %v, %v, want 201", signal, resp, err)
 		}
 		if err := s.Wait(); err != nil || s.stderr.Len() > 0 {
-			t.Errorf("imaged ends with %v and says %q", err, s.stderr.String())
+			t.Errorf("%v: got %v and the errors %q, want none", signal, err, s.stderr.String())
 		}
 		if got, err := os.ReadFile(filepath.Join(s.Dir, "images", "a", "image.png")); err != nil || string(got) != b {
-			t.Errorf("the file has %d bytes, %v", len(got), err)
+			t.Errorf("%v: the file: got %d bytes, %v, want %d", signal, len(got), err, len(b))
 		}
 	}
 }
 
-// TestDoesNotStart has everything that can be wrong at the start.
+// TestSecondSignal checks that a second signal ends imaged at once, although an
+// upload is under way.
+func TestSecondSignal(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no signals to send")
+	}
+	s := start(t)
+	upload(t, s, 1000)
+	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Wait() }()
+	for s.Process.Signal(syscall.SIGTERM) == nil { // the system may merge the first two
+		runtime.Gosched()
+	}
+	if err := <-ended; err == nil || s.ProcessState.Exited() {
+		t.Errorf("got %v, want an end by the signal", err)
+	}
+}
+
+// A connection has a buffered reader.
+type connection struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+// upload begins an upload of size bytes, and returns when imaged asks for the body.
+func upload(t *testing.T, s *server, size int) connection {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	fmt.Fprintf(conn, "PUT /images/a HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", size)
+	r := bufio.NewReader(conn)
+	if line, err := r.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
+		t.Fatalf("got %q, %v, want 100 Continue", line, err)
+	}
+	if _, err := r.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	return connection{conn, r}
+}
+
+// stopsListening waits until imaged no longer listens.
+func stopsListening(t *testing.T, s *server) {
+	t.Helper()
+	for {
+		c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			return
+		}
+		c.Close()
+	}
+}
+
+// TestDoesNotStart checks errors at the start. The server package tests most flags.
 func TestDoesNotStart(t *testing.T) {
+	t.Parallel()
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -213,35 +260,41 @@ func TestDoesNotStart(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
+	inUse := "address already in use"
+	if runtime.GOOS == "windows" {
+		inUse = "bind: " // and a longer text
+	}
 	for _, test := range []struct {
 		args []string
 		text string
 	}{
-		{[]string{"-addr", busy.Addr().String(), "-dir", dir}, "address already in use"},
-		{[]string{"-addr", "nonsense", "-dir", dir}, "nonsense"},
+		{[]string{"-addr", busy.Addr().String(), "-dir", dir}, inUse},
 		{[]string{"-addr", "127.0.0.1:0", "-dir", file}, file},
 		{[]string{"-addr", "127.0.0.1:0", "-dir", filepath.Join(file, "images")}, file},
-		{[]string{"-addr", "127.0.0.1:0", "-dir", dir, "-max-bytes", "0"}, "-max-bytes"},
-		{[]string{"-max-bytes", "many"}, "many"},
+		{[]string{"-addr", "127.0.0.1:0", "-dir", ""}, "-dir is empty"},
 		{[]string{"-timeout", "-1s"}, "-timeout"},
-		{[]string{"-port", "80"}, "-port"},
-		{[]string{"serve"}, "serve"},
 		{[]string{"-verify", "-dir", filepath.Join(dir, "none")}, "none"},
+		{[]string{"-verify", "-dir", file}, "not a directory"},
 	} {
 		cmd := exec.Command(imaged, test.args...)
 		cmd.Dir = t.TempDir()
 		out, err := cmd.CombinedOutput()
 		if err == nil || strings.Count(string(out), "\n") != 1 || !strings.HasPrefix(string(out), "imaged: ") || !strings.Contains(string(out), test.text) {
-			t.Errorf("imaged %v ends with %v and says %q", test.args, err, out)
+			t.Errorf("imaged %q: got %v and %q, want one line with %q", test.args, err, out, test.text)
+		}
+		if left, err := os.ReadDir(cmd.Dir); err != nil || len(left) > 0 {
+			t.Errorf("imaged %q: got the files %v, %v, want none", test.args, left, err)
 		}
 	}
 	out, err := exec.Command(imaged, "-h").CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "-max-bytes") {
-		t.Errorf("imaged -h ends with %v and says %q", err, out)
+	if err != nil || !strings.Contains(string(out), "-max-bytes") || !strings.Contains(string(out), "-dir") {
+		t.Errorf("imaged -h: got %v and %q, want all flags", err, out)
 	}
 }
 
+// TestVerify verifies a directory of images. The directory must not change.
 func TestVerify(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	verify := func(args ...string) (string, error) {
 		out, err := exec.Command(imaged, append([]string{"-verify", "-dir", dir}, args...)...).CombinedOutput()
@@ -256,42 +309,47 @@ func TestVerify(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if out, err := verify(); err != nil || out != "imaged: all 0 images are whole\n" {
-		t.Errorf("of an empty directory it says %q, %v", out, err)
-	}
 	b := pixel(t)
 	put("good", b)
 	put("good2", b)
-	if out, err := verify(); err != nil || out != "imaged: all 2 images are whole\n" {
-		t.Errorf("of whole images it says %q, %v", out, err)
+	if out, err := verify(); err != nil || out != "imaged: all 2 images are valid\n" {
+		t.Errorf("valid images: got %q, %v, want all 2 valid", out, err)
 	}
 	put("cut", b[:len(b)-1])
-	put("flipped", b[:20]+"x"+b[21:])
 	put("text", "hello")
-	// Right checksums over data that cannot be inflated.
-	shallow := []byte(b)
+	// The chunk checksums are right, but the data cannot be decompressed.
+	damaged := []byte(b)
 	i := strings.Index(b, "IDAT")
-	n := int(binary.BigEndian.Uint32(shallow[i-4:]))
-	shallow[i+4+n-1] ^= 1
-	binary.BigEndian.PutUint32(shallow[i+4+n:], crc32.ChecksumIEEE(shallow[i:i+4+n]))
-	put("shallow", string(shallow))
-	// Neither of these is an image.
-	if err := os.Symlink("loop", filepath.Join(dir, "loop")); err != nil && runtime.GOOS != "windows" {
+	n := int(binary.BigEndian.Uint32(damaged[i-4:]))
+	damaged[i+4+n-1] ^= 1
+	binary.BigEndian.PutUint32(damaged[i+4+n:], crc32.ChecksumIEEE(damaged[i:i+4+n]))
+	put("pixels", string(damaged))
+	if err := os.Symlink("loop", filepath.Join(dir, "loop")); err != nil && runtime.GOOS != "windows" { // no image
 		t.Fatal(err)
 	}
-	out, err := verify()
-	if err == nil || strings.Count(out, "\n") != 4 || !strings.Contains(out, "\nimaged: 3 of 6 images are broken\n") {
-		t.Errorf("of broken images it says %q, %v", out, err)
+	before, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, want := range []string{"cut: broken PNG: truncated", "flipped: broken PNG: ", "text: not a PNG: "} {
-		if !strings.Contains(out, want) {
-			t.Errorf("it does not say %q: %s", want, out)
+	there, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		args  []string
+		lines []string // prefixes of the lines
+	}{
+		{nil, []string{"cut: invalid image: ", "text: unsupported image type", "imaged: 5 images: 2 invalid, 0 cannot be read"}},
+		{[]string{"-verify-pixels"}, []string{"cut: invalid image: ", "pixels: invalid image: ", "text: unsupported image type", "imaged: 5 images: 3 invalid, 0 cannot be read"}},
+	} {
+		out, err := verify(test.args...)
+		lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
+		if err == nil || !slices.EqualFunc(lines, test.lines, strings.HasPrefix) {
+			t.Errorf("%q: got %v and the lines %q, want %q", test.args, err, lines, test.lines)
 		}
 	}
-	if out, err := verify("-deep"); err == nil || !strings.Contains(out, "shallow: broken PNG: ") {
-		t.Errorf("with -deep it says %q, %v", out, err)
-	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) < 6 {
-		t.Errorf("the directory has %v, %v", left, err)
+	after, err := os.Stat(dir)
+	if left, err2 := os.ReadDir(dir); err != nil || err2 != nil || len(left) != len(there) || !after.ModTime().Equal(before.ModTime()) {
+		t.Errorf("got files %v, %v, %v, changed at %v, want %v, unchanged", left, err, err2, after.ModTime(), there)
 	}
 }

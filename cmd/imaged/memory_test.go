@@ -3,8 +3,6 @@ package main_test
 import (
 	"bufio"
 	"fmt"
-	"image"
-	"image/png"
 	"io"
 	"net"
 	"net/http"
@@ -15,20 +13,18 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/ba692904/imagestore/internal/testimage"
 )
 
-// TestMemory has a thousand clients in the middle of an upload at once.
+// TestMemory limits the memory of a thousand uploads at once.
 func TestMemory(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("only Linux tells the peak of a process's memory in /proc")
+		t.Skip("needs /proc of Linux")
 	}
+	t.Parallel()
 	const clients, limit = 1000, 256 << 20
-	var b strings.Builder
-	enc := png.Encoder{CompressionLevel: png.NoCompression}
-	if err := enc.Encode(&b, image.NewGray(image.Rect(0, 0, 512, 512))); err != nil { // 256 KiB
-		t.Fatal(err)
-	}
-	body := b.String()
+	body := string(testimage.PNG(t, 512, 1)) // 256 KiB
 	s := start(t)
 	var begun, all sync.WaitGroup
 	begun.Add(clients)
@@ -51,7 +47,7 @@ func TestMemory(t *testing.T) {
 				resp, err = http.ReadResponse(bufio.NewReader(conn), nil)
 			}
 			if err != nil || resp.StatusCode != http.StatusCreated {
-				t.Errorf("client %d: %v, %v", i, resp, err)
+				t.Errorf("client %d: got %v, %v, want 201", i, resp, err)
 			}
 		})
 	}
@@ -69,6 +65,6 @@ func TestMemory(t *testing.T) {
 	}
 	t.Logf("%d uploads at once of %d bytes each: a peak of %d MiB resident", clients, len(body), kib>>10)
 	if kib<<10 > limit {
-		t.Errorf("that is more than %d MiB", limit>>20)
+		t.Errorf("got a peak of %d MiB, want at most %d", kib>>10, limit>>20)
 	}
 }

@@ -17,12 +17,22 @@ import (
 	"github.com/ba692904/imagestore"
 )
 
-// TestFull fills a filesystem with bytes and with files, so that there is none
-// left for an image's directory or not even for an upload.
-func TestFull(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can mount a filesystem that is small enough")
+// needsMount skips a test that mounts a filesystem, unless it is enabled.
+func needsMount(t *testing.T) {
+	t.Helper()
+	if os.Getenv("IMAGESTORE_MOUNT") != "1" {
+		t.Skip("mounts a filesystem: set IMAGESTORE_MOUNT=1, as root, to run it")
 	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount a filesystem")
+	}
+}
+
+// TestFull fills a filesystem with bytes or with files, so that there is no room for
+// an image's directory or for an upload.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	needsMount(t)
 	for _, size := range []string{"size=2m", "nr_inodes=40", "nr_inodes=41"} {
 		t.Run(size, func(t *testing.T) {
 			mnt := t.TempDir()
@@ -46,25 +56,25 @@ func full(t *testing.T, mnt string) {
 	s := start(t, "-dir", dir)
 	c := connect(t, s)
 	stored := make(map[string][]byte)
-	// check demands that all that was stored is there, and nothing else.
+	// check checks that exactly the stored images are there.
 	check := func() {
 		t.Helper()
 		for id, b := range stored {
 			if got, info, err := fetch(t.Context(), c, id); err != nil || got != sha256.Sum256(b) {
-				t.Errorf("of %q there is %+v, %v", id, info, err)
+				t.Errorf("%q: got %+v, %v, want what was stored", id, info, err)
 			}
 		}
 		n := 0
-		for info, err := range c.All(t.Context()) {
+		for info, err := range c.List(t.Context(), imagestore.ListOptions{}) {
 			if err != nil {
 				t.Fatal(err)
 			}
 			if n++; stored[info.ID] == nil {
-				t.Errorf("there is %q, which was refused", info.ID)
+				t.Errorf("got %q in the list, want nothing that was refused", info.ID)
 			}
 		}
 		if n != len(stored) {
-			t.Errorf("there are %d images, not %d", n, len(stored))
+			t.Errorf("got %d images, want %d", n, len(stored))
 		}
 		noneStaged(t, dir)
 	}
@@ -72,10 +82,10 @@ func full(t *testing.T, mnt string) {
 		t.Helper()
 		status, text := do(t, http.MethodPut, s.url+"/images/"+id, bytes.NewReader(picture(n)))
 		if status != http.StatusInsufficientStorage || !strings.Contains(text, `"code":"no_space"`) {
-			t.Errorf("%q is answered with %d %s", id, status, text)
+			t.Errorf("%q: got %d %s, want 507 no_space", id, status, text)
 		}
 		if _, err := c.Put(t.Context(), id, bytes.NewReader(picture(n))); !errors.Is(err, imagestore.ErrNoSpace) {
-			t.Errorf("%q: %v", id, err)
+			t.Errorf("%q: got %v, want %v", id, err, imagestore.ErrNoSpace)
 		}
 	}
 
@@ -93,14 +103,14 @@ func full(t *testing.T, mnt string) {
 	}
 	t.Logf("%d images fit", n)
 	if n < 3 {
-		t.Fatal("that is too few to say anything")
+		t.Fatalf("got room for %d images, want at least 3", n)
 	}
 	check()
 	if _, err := os.Stat(filepath.Join(dir, fmt.Sprintf("i%d", n))); !os.IsNotExist(err) {
-		t.Errorf("the image that was refused has left its directory: %v", err)
+		t.Errorf("directory of a refused image: got %v, want no such file", err)
 	}
 
-	// Somebody else takes what an image does not fit in.
+	// Other files fill the rest, which is too small for an image.
 	for i := 0; ; i++ {
 		if err := os.WriteFile(filepath.Join(mnt, fmt.Sprint("other", i)), make([]byte, 4<<10), 0o666); errors.Is(err, syscall.ENOSPC) {
 			break
@@ -113,31 +123,30 @@ func full(t *testing.T, mnt string) {
 	check()
 	for _, id := range []string{"i0", "i1"} {
 		if err := c.Delete(t.Context(), id); err != nil {
-			t.Errorf("%q cannot be deleted from a full disk: %v", id, err)
+			t.Errorf("delete %q on a full disk: got %v, want nil", id, err)
 		}
 		if _, err := os.Stat(filepath.Join(dir, id)); !os.IsNotExist(err) {
-			t.Errorf("the directory of %q is still there: %v", id, err)
+			t.Errorf("directory of %q: got %v, want no such file", id, err)
 		}
 		delete(stored, id)
 	}
 	check()
-	// There is room again for two images, of which one is a second version.
+	// Now there is room for two images. One of them replaces an image.
 	small := []byte(pixel(t))
 	for _, id := range []string{"new", "i2"} {
 		if _, err := c.Put(t.Context(), id, bytes.NewReader(small)); err != nil {
-			t.Errorf("there is room, but %q cannot be put: %v", id, err)
+			t.Errorf("put %q with room: got %v, want nil", id, err)
 		}
 		stored[id] = small
 	}
 	check()
 }
 
-// TestPowerCut takes a real filesystem away from a busy server as a power cut
-// does: what has not been synced is gone.
+// TestPowerCut shuts down a real filesystem below a busy server, as a power cut
+// would. Data that was not synced is lost.
 func TestPowerCut(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can mount a filesystem that may break")
-	}
+	t.Parallel()
+	needsMount(t)
 	for _, kind := range []string{"ext4", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
 			mkfs, err := exec.LookPath("mkfs." + kind)
@@ -171,7 +180,7 @@ func TestPowerCut(t *testing.T) {
 						t.Error(err)
 					}
 					if err := s.Wait(); err == nil || s.ProcessState.Exited() {
-						t.Errorf("imaged ends by itself, with %v, and says %q", err, s.stderr.String())
+						t.Errorf("got %v and errors %q, want an end by the signal", err, s.stderr.String())
 					}
 					for _, args := range [][]string{{"umount", mnt}, {"mount", "-o", "loop", disk, mnt}} {
 						if out, err := command(args[0], args[1:]...); err != nil {
@@ -179,16 +188,16 @@ func TestPowerCut(t *testing.T) {
 						}
 					}
 				},
-				lies: kind == "xfs", // which says of every directory, once it is shut down, that it is synced
+				lies: kind == "xfs", // after a shutdown, fsync of a directory still succeeds
 			}.test(t, filepath.Join(mnt, "images"), 8)
 		})
 	}
 }
 
-// shutDown has a filesystem write nothing any more, not even its journal.
+// shutDown stops a filesystem from writing anything, even its journal.
 func shutDown(mnt string) error {
 	const (
-		fsIocShutdown = 0x8004587d // ext4 has it from XFS
+		fsIocShutdown = 0x8004587d // ext4 uses the number of XFS
 		noLogFlush    = 2
 	)
 	d, err := os.Open(mnt)

@@ -1,5 +1,5 @@
-// Progress uploads a PNG file to an image store, fetches it back into another
-// file, and shows how far it is:
+// Progress uploads a PNG file to an image store, downloads it into another file, and
+// shows its progress:
 //
 //	go run ./examples/progress http://127.0.0.1:8080 holiday holiday.png copy.png
 package main
@@ -40,11 +40,11 @@ func run(ctx context.Context, out io.Writer, url, id, upload, download string) (
 		return err
 	}
 	up := &progress{file: src, out: out, what: "upload", total: fi.Size()}
-	info, err := c.Put(ctx, id, up)
+	stored, err := c.Put(ctx, id, up)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "stored %s: %d bytes, version %s\n", info.ID, info.Size, info.ETag)
+	fmt.Fprintf(out, "stored %s: %d bytes, version %s\n", stored.ID, stored.Size, stored.ETag)
 
 	img, err := c.Get(ctx, id)
 	if err != nil {
@@ -62,8 +62,8 @@ func run(ctx context.Context, out io.Writer, url, id, upload, download string) (
 	return err
 }
 
-// A progress shows how much has been read. It can seek, so that the client can
-// tell the server the length in advance.
+// A progress shows how much of a file has been read. It can seek, so that the client
+// can declare the length.
 type progress struct {
 	file        io.ReadSeeker
 	out         io.Writer

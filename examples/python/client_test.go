@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/ba692904/imagestore"
@@ -20,58 +21,73 @@ func python(t *testing.T) string {
 			return name
 		}
 	}
-	t.Skip("there is no Python with requests; on Debian, apt-get install python3-requests")
+	t.Skip("no Python with requests; on Debian, run apt-get install python3-requests")
 	return ""
 }
 
-// TestClient runs the client as it stands. To be sure of a free port, the store
-// poses as an HTTP proxy: requests goes to it with every URL, whatever its port.
+// TestClient runs client.py on an empty store. The port in the URLs of the client may
+// be taken. So the store acts as an HTTP proxy, to which requests sends every URL.
 func TestClient(t *testing.T) {
 	interpreter := python(t)
 	dir := t.TempDir()
+	image := filepath.Join(dir, "images", "TestPost", "image.png")
+	uploaded, err := os.ReadFile("test_image.png")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script, err := filepath.Abs("client.py")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var calls []string
 	h := imagestore.NewHandler(imagestore.New(afero.NewBasePathFs(afero.NewOsFs(), filepath.Join(dir, "images")), nil), nil)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		calls = append(calls, r.Method+" "+r.URL.Path)
 		h.ServeHTTP(w, r)
 		if r.Method == http.MethodPost {
-			if _, err := os.Stat(filepath.Join(dir, "images", "TestPost", "image.png")); err != nil {
-				t.Errorf("after POST: %v", err)
+			if got, err := os.ReadFile(image); err != nil || !bytes.Equal(got, uploaded) {
+				t.Errorf("after POST: got a file of %d bytes, %v, want the %d bytes of test_image.png", len(got), err, len(uploaded))
 			}
 		}
 	}))
 	defer server.Close()
-	script, err := filepath.Abs("client.py")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile("test_image.png")
-	if err != nil {
-		t.Fatal(err)
-	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, server.URL+"/images/68faf55b66e7685d4e5a7ab", bytes.NewReader(b))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
 
 	cmd := exec.Command(interpreter, script)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "http_proxy="+server.URL, "no_proxy=")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("client.py: %v\n%s", err, out)
 	}
-	if got, err := os.ReadFile(filepath.Join(dir, "TestGet", "test_image.png")); err != nil || !bytes.Equal(got, b) {
-		t.Errorf("GET brought %d bytes, %v", len(got), err)
+	if want := []string{"POST /images/TestPost", "GET /images/TestPost", "DELETE /images/TestPost"}; !slices.Equal(calls, want) {
+		t.Errorf("got requests %q, want %q", calls, want)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "images", "TestPost")); !os.IsNotExist(err) {
-		t.Errorf("after DELETE the directory is still there: %v", err)
+	if got, err := os.ReadFile(filepath.Join(dir, "TestGet", "test_image.png")); err != nil || !bytes.Equal(got, uploaded) {
+		t.Errorf("GET: got %d bytes, %v, want the %d bytes of test_image.png", len(got), err, len(uploaded))
 	}
-	if len(calls) != 4 {
-		t.Errorf("the store saw %q", calls)
+	if _, err := os.Stat(filepath.Dir(image)); !os.IsNotExist(err) {
+		t.Errorf("after DELETE: got %v, want no directory TestPost", err)
+	}
+}
+
+// TestClientFails runs client.py against a server that refuses everything.
+func TestClientFails(t *testing.T) {
+	interpreter := python(t)
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	script, err := filepath.Abs("client.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Each function of the client is run by itself: the first failure ends the script.
+	for _, function := range []string{"test_post", "test_get", "test_delete"} {
+		t.Run(function, func(t *testing.T) {
+			cmd := exec.Command(interpreter, "-c", "import client; client."+function+"()")
+			cmd.Dir = t.TempDir()
+			cmd.Env = append(os.Environ(), "PYTHONPATH="+filepath.Dir(script), "PYTHONDONTWRITEBYTECODE=1", "http_proxy="+server.URL, "no_proxy=")
+			out, err := cmd.CombinedOutput()
+			if err == nil || !bytes.Contains(out, []byte("404 Client Error")) {
+				t.Errorf("got %v, want a failure with 404 Client Error\n%s", err, out)
+			}
+		})
 	}
 }

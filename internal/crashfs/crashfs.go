@@ -1,13 +1,13 @@
-// Package crashfs is a filesystem in memory that forgets, at a power cut, all
-// that it need not remember:
+// Package crashfs is a filesystem in memory that can lose power. A power cut
+// loses every change that was not synced:
 //
-//   - what is written to a file, its size and its modification time are durable
-//     once the file is synced;
-//   - that a name has come, gone or got another meaning is durable once its
-//     directory is synced, each name by itself: a rename is two changes.
+//   - The data, size and modification time of a file are durable once the file
+//     is synced.
+//   - The entries of a directory are durable once the directory is synced. Each
+//     entry is lost or kept by itself: a rename changes two.
 //
-// Disks in use are kinder. Until the cut it behaves as a local filesystem does
-// below package os on Linux, except that it knows neither permissions nor links.
+// Real disks often lose less. Before the cut it behaves like a local filesystem
+// on Linux, but has no permissions and no links.
 package crashfs
 
 import (
@@ -28,26 +28,26 @@ import (
 	"github.com/spf13/afero"
 )
 
-// Fs is a filesystem that can lose power. It may be used concurrently.
+// Fs is a filesystem that can lose power. It is safe for concurrent use.
 type Fs struct {
 	mu    sync.Mutex
 	root  *node
 	after func(op string)
 }
 
-// A node is a file or a directory, whatever its names are.
+// A node is a file or a directory. It does not know its names.
 type node struct {
 	meta   meta
-	synced meta // what is durable of meta
+	synced meta // meta at the last Sync
 
 	// Of a file:
 	data    []byte
 	durable []byte // data as of the last Sync; never written to
-	dirty   bool   // data was changed since then
-	intact  int    // so many bytes at its start were not
+	dirty   bool   // data was changed since the last Sync
+	intact  int    // length of the part of data before the first change
 
-	// Of a directory, for each name, what it meant at the last Sync, what it
-	// has meant since, and last, what it means now. Nil is nothing.
+	// Of a directory: the history of each entry, from the last Sync to now. Nil
+	// means that there was no entry.
 	names   map[string][]*node
 	removed bool
 }
@@ -59,14 +59,14 @@ type meta struct {
 
 func newNode(m meta) *node { return &node{meta: m, synced: m, names: map[string][]*node{}} }
 
-// now is without the monotonic clock, which no disk knows.
+// now has no monotonic clock, because a disk does not keep one.
 func now() time.Time { return time.Now().Round(0) }
 
 func (n *node) isDir() bool { return n.meta.mode.IsDir() }
 
 func (n *node) child(base string) *node {
-	if was := n.names[base]; len(was) > 0 {
-		return was[len(was)-1]
+	if history := n.names[base]; len(history) > 0 {
+		return history[len(history)-1]
 	}
 	return nil
 }
@@ -91,14 +91,14 @@ func (n *node) sync() {
 	}
 }
 
-// resize makes the data that long. What is new is zero, also where it takes the
-// room of what was cut off before.
+// resize sets the length of the data. New bytes are zero, even where the file was
+// longer before.
 func (n *node) resize(size int64) {
 	n.touch(size)
 	n.data = append(n.data[:min(size, int64(len(n.data)))], make([]byte, max(0, size-int64(len(n.data))))...)
 }
 
-// touch notes that the data is about to change from off on.
+// touch marks the data as changed from off on.
 func (n *node) touch(off int64) {
 	if !n.dirty {
 		n.dirty, n.intact = true, len(n.data)
@@ -107,20 +107,20 @@ func (n *node) touch(off int64) {
 	n.meta.time = now()
 }
 
-// A place is where a path leads.
+// A place is the directory entry that a path names.
 type place struct {
 	dir  *node // nil for the root
 	base string
-	node *node // nil if there is nothing
+	node *node // nil if there is no such entry
 }
 
-// set makes the name mean n.
+// set makes the entry point to n, or removes it if n is nil.
 func (at place) set(n *node) {
-	was := at.dir.names[at.base]
-	if was == nil {
-		was = []*node{nil}
+	history := at.dir.names[at.base]
+	if history == nil {
+		history = []*node{nil}
 	}
-	at.dir.names[at.base] = append(was, n)
+	at.dir.names[at.base] = append(history, n)
 	at.dir.meta.time = now()
 }
 
@@ -134,20 +134,20 @@ func (at place) remove() {
 
 func clean(name string) string { return path.Clean("/" + filepath.ToSlash(name)) }
 
-// New returns a filesystem that holds nothing but a root.
+// New returns a filesystem with an empty root.
 func New() *Fs { return &Fs{root: newNode(meta{os.ModeDir | 0o755, now()})} }
 
-// After makes the filesystem call fn after every operation that may have
-// changed something or made it durable, with the operation and its paths, such
-// as "rename a b" or "sync a". Operations that fail change nothing and are not
-// told. No lock is held, so that fn may call Crash. Nil tells nobody.
+// After sets a function that is called after every change and every sync. Its
+// argument is the operation with its paths, such as "rename a b" or "sync a".
+// Operations that fail change nothing and are not reported. No lock is held, so
+// fn may call Crash. Nil removes the function.
 func (f *Fs) After(fn func(op string)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.after = fn
 }
 
-func (f *Fs) tell(op string, names ...string) {
+func (f *Fs) report(op string, names ...string) {
 	f.mu.Lock()
 	after := f.after
 	f.mu.Unlock()
@@ -156,7 +156,8 @@ func (f *Fs) tell(op string, names ...string) {
 	}
 }
 
-// find fails if the directory of name does not exist.
+// find returns the entry that name leads to. It fails if the directory of name
+// does not exist.
 func (f *Fs) find(name string) (place, error) {
 	at := place{node: f.root}
 	for base := range strings.SplitSeq(clean(name), "/") {
@@ -173,7 +174,7 @@ func (f *Fs) find(name string) (place, error) {
 	return at, nil
 }
 
-// do runs an operation on what name leads to, if only to its directory.
+// do runs an operation on the entry that name leads to, which may be empty.
 func (f *Fs) do(op, name string, what func(at place) error) error {
 	f.mu.Lock()
 	at, err := f.find(name)
@@ -184,11 +185,11 @@ func (f *Fs) do(op, name string, what func(at place) error) error {
 	if err != nil {
 		return &os.PathError{Op: op, Path: name, Err: err}
 	}
-	f.tell(op, name)
+	f.report(op, name)
 	return nil
 }
 
-// existing is do for what must exist.
+// existing is do for an entry that must exist.
 func (f *Fs) existing(op, name string, what func(n *node)) error {
 	return f.do(op, name, func(at place) error {
 		if at.node == nil {
@@ -211,7 +212,7 @@ func rename(from, to place) error {
 		return syscall.EINVAL
 	case to.node != nil && from.node.isDir():
 		return syscall.ENOTDIR
-	case from.node == to.node: // not only of one name: a crash can leave a file with two
+	case from.node == to.node: // after a crash, two entries can be one file
 		return nil
 	}
 	to.set(from.node)
@@ -253,7 +254,7 @@ func (f *Fs) OpenFile(name string, flag int, perm os.FileMode) (afero.File, erro
 	if err != nil {
 		return nil, err
 	}
-	f.tell(op, name)
+	f.report(op, name)
 	return h, nil
 }
 
@@ -314,7 +315,7 @@ func (f *Fs) RemoveAll(name string) error {
 	return err
 }
 
-// Rename does not replace a directory, not even an empty one, as [os.Rename].
+// Rename refuses to replace a directory, even an empty one, as [os.Rename] does.
 func (f *Fs) Rename(oldname, newname string) error {
 	f.mu.Lock()
 	from, err := f.find(oldname)
@@ -326,7 +327,7 @@ func (f *Fs) Rename(oldname, newname string) error {
 	if err != nil {
 		return &os.LinkError{Op: "rename", Old: oldname, New: newname, Err: err}
 	}
-	f.tell("rename", oldname, newname)
+	f.report("rename", oldname, newname)
 	return nil
 }
 
@@ -335,7 +336,7 @@ func (f *Fs) Stat(name string) (fi os.FileInfo, err error) {
 	return fi, err
 }
 
-// Chown only fails where it must.
+// Chown changes nothing. It fails if there is no such file.
 func (f *Fs) Chown(name string, uid, gid int) error {
 	return f.existing("chown", name, func(*node) {})
 }
@@ -346,24 +347,24 @@ func (f *Fs) Chmod(name string, mode os.FileMode) error {
 
 func (f *Fs) Chtimes(name string, atime, mtime time.Time) error {
 	return f.existing("chtimes", name, func(n *node) {
-		if !mtime.IsZero() { // which leaves it as it is, as in package os
+		if !mtime.IsZero() { // as in package os, zero changes nothing
 			n.meta.time = mtime.Round(0)
 		}
 	})
 }
 
-// Crash returns the filesystem as it is found after a power cut now. The one
-// that loses power is a copy: f itself goes on.
+// Crash returns the filesystem after a power cut at this moment. The result is a
+// copy; f is unchanged. All of the result is durable. It depends only on f and r.
 //
-// If r is nil, all that is not durable is lost. Otherwise r decides it fact by
-// fact. A name may mean anything that it has meant since its directory was
-// synced. The data of a file may be as it was synced or as it was last; or it
-// may break off, or be zero from there on, anywhere after what has not changed
-// since. The result depends on nothing but f and r, and all of it is durable.
+// If r is nil, every change that is not durable is lost. Otherwise r decides for
+// each change by itself. An entry may have any state that it had since its
+// directory was synced. A file may have the data of its last sync or its current
+// data. Its current data may also end, or be zero, from any point after the first
+// change on.
 func (f *Fs) Crash(r *rand.Rand) *Fs {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	choose := func(n int) int { // 0 stands for what is durable
+	choose := func(n int) int { // 0 chooses the durable state
 		if r == nil {
 			return 0
 		}
@@ -372,10 +373,10 @@ func (f *Fs) Crash(r *rand.Rand) *Fs {
 	return &Fs{root: f.root.survivor(choose, map[*node]*node{})}
 }
 
-// survivor remembers what it has done, so that a file found under two names is
-// one file. It returns nil for a directory that it is in the middle of: that
-// would be inside itself, as can happen when only some of several renames
-// survive, and no repair of a filesystem leaves it there.
+// survivor returns n after the crash. done maps finished nodes to their results,
+// so that a file with two names stays one file. If only some renames survive, a
+// directory can be inside itself. survivor returns nil for the inner one, because
+// a filesystem check would remove it.
 func (n *node) survivor(choose func(int) int, done map[*node]*node) *node {
 	if s, ok := done[n]; ok {
 		return s
@@ -384,7 +385,7 @@ func (n *node) survivor(choose func(int) int, done map[*node]*node) *node {
 	s := newNode([]meta{n.synced, n.meta}[choose(2)])
 	s.durable = n.content(choose)
 	s.data = slices.Clone(s.durable)
-	for _, base := range slices.Sorted(maps.Keys(n.names)) { // sorted, because each takes a number from r
+	for _, base := range slices.Sorted(maps.Keys(n.names)) { // sorted, so that the result depends on r only
 		if child := n.names[base][choose(len(n.names[base]))]; child != nil {
 			if child = child.survivor(choose, done); child != nil {
 				s.names[base] = []*node{child}

@@ -18,11 +18,11 @@ import (
 	"github.com/spf13/afero"
 )
 
-// TestAsOS runs random scripts here and on a real directory. Every step and
-// what is left at the end must be the same.
+// TestAsOS runs random scripts here and on a real directory. Every step and the
+// resulting files must be the same.
 func TestAsOS(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("the errors are those of Linux")
+		t.Skip("the errors are Linux errors")
 	}
 	scripts := 300
 	if testing.Short() {
@@ -38,12 +38,12 @@ func TestAsOS(t *testing.T) {
 			}
 		}
 		if len(ours) != len(real) {
-			t.Fatalf("seed %d: %d steps, want %d", seed, len(ours), len(real))
+			t.Fatalf("seed %d: got %d steps, want %d", seed, len(ours), len(real))
 		}
 	}
 }
 
-// script does 150 random things and returns what happened.
+// script runs 150 random operations and returns their results.
 func script(fsys afero.Fs, seed int) (log []string) {
 	r := rand.New(rand.NewPCG(uint64(seed), 1))
 	pick := func(of ...string) string { return of[r.IntN(len(of))] }
@@ -85,7 +85,7 @@ func script(fsys afero.Fs, seed int) (log []string) {
 				off, whence := r.Int64N(12)-3, r.IntN(3)
 				fi, err := f.Stat()
 				if err == nil && fi.IsDir() {
-					off, whence = 0, io.SeekStart // all that is certain of directories
+					off, whence = 0, io.SeekStart // other seeks of directories differ among filesystems
 				}
 				what = fmt.Sprintf("%d.seek %d %d", i, off, whence)
 				pos, err := f.Seek(off, whence)
@@ -105,9 +105,9 @@ func script(fsys afero.Fs, seed int) (log []string) {
 				note(f.Sync())
 			case 9:
 				what = fmt.Sprintf("%d.list", i)
-				if _, err := f.Seek(0, io.SeekStart); err == nil { // else closed, on which package os is vague
+				if _, err := f.Seek(0, io.SeekStart); err == nil { // package os does not define the error of a closed one
 					result = list(f, r.IntN(4)-1)
-					f.Seek(0, io.SeekStart) // where the end of a directory is, filesystems see differently
+					f.Seek(0, io.SeekStart) // the offset at the end differs among filesystems
 				}
 			case 10:
 				what = fmt.Sprintf("%d.close", i)
@@ -138,7 +138,7 @@ func script(fsys afero.Fs, seed int) (log []string) {
 				f, err := fsys.Create(n)
 				note(err)
 				if err == nil {
-					fsys.Chmod(n, 0o600) // whatever the umask is
+					fsys.Chmod(n, 0o600) // overrides the umask
 					note(f.Close())
 				}
 			case 5, 6:
@@ -190,7 +190,7 @@ func script(fsys afero.Fs, seed int) (log []string) {
 	return append(log, tree(fsys)...)
 }
 
-// class is what callers can tell errors by.
+// class returns the part of an error that callers can test.
 func class(err error) string {
 	var errno syscall.Errno
 	switch {
@@ -237,7 +237,7 @@ func list(dir afero.File, n int) string {
 	}
 }
 
-// tree lists all that there is with its contents.
+// tree lists all files and directories, with the content of files.
 func tree(fsys afero.Fs) (all []string) {
 	err := afero.Walk(fsys, ".", func(name string, fi os.FileInfo, err error) error {
 		if err != nil || name == "." {
@@ -267,7 +267,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// write makes a file of this content, or overwrites it, and syncs it or not.
+// write creates or overwrites a file, and syncs it if sync is set.
 func write(t *testing.T, fsys afero.Fs, name, data string, sync bool) {
 	t.Helper()
 	f, err := fsys.Create(name)
@@ -290,7 +290,7 @@ func syncDir(t *testing.T, fsys afero.Fs, names ...string) {
 	}
 }
 
-// found is what a file holds, or "-" if there is none.
+// found returns the content of a file, or "-" if there is none.
 func found(fsys afero.Fs, name string) string {
 	data, err := afero.ReadFile(fsys, name)
 	if err != nil {
@@ -299,8 +299,8 @@ func found(fsys afero.Fs, name string) string {
 	return string(data)
 }
 
-// crashes checks what becomes of some files: what is certain to be lost must
-// be, and chance must find exactly the outcomes wanted.
+// crashes checks the contents of some files after a crash. A strict crash must
+// give strict. Random crashes must give each outcome in want, and no other.
 func crashes(t *testing.T, f *Fs, names, strict string, want ...string) {
 	t.Helper()
 	outcome := func(c *Fs) string {
@@ -311,17 +311,17 @@ func crashes(t *testing.T, f *Fs, names, strict string, want ...string) {
 		return strings.Join(s, " ")
 	}
 	if got := outcome(f.Crash(nil)); got != strict {
-		t.Errorf("%s: a strict crash leaves %q, want %q", names, got, strict)
+		t.Errorf("%s after a strict crash: got %q, want %q", names, got, strict)
 	}
 	seen := map[string]bool{}
 	for seed := range uint64(400) {
 		c := f.Crash(rand.New(rand.NewPCG(seed, 2)))
 		seen[outcome(c)] = true
 		if again := f.Crash(rand.New(rand.NewPCG(seed, 2))); !slices.Equal(tree(c), tree(again)) {
-			t.Fatal("one seed, two outcomes")
+			t.Fatalf("got different outcomes of seed %d, want one", seed)
 		}
 		if again := c.Crash(nil); !slices.Equal(tree(c), tree(again)) {
-			t.Fatalf("what a crash leaves is not durable:\n%q\n%q", tree(c), tree(again))
+			t.Fatalf("after a second crash: got\n%q, want\n%q", tree(again), tree(c))
 		}
 	}
 	slices.Sort(want)
@@ -331,7 +331,7 @@ func crashes(t *testing.T, f *Fs, names, strict string, want ...string) {
 	}
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
-		t.Errorf("%s: chance leaves\n%q, want\n%q", names, got, want)
+		t.Errorf("%s after random crashes: got\n%q, want\n%q", names, got, want)
 	}
 }
 
@@ -363,7 +363,7 @@ func TestCrash(t *testing.T) {
 			write(t, f, "a/x", "new", true)
 			syncDir(t, f, ".")
 			if fi, err := f.Crash(nil).Stat("a"); err != nil || !fi.IsDir() {
-				t.Errorf("a: %v, %v", fi, err)
+				t.Errorf("got %v, %v for a, want a directory", fi, err)
 			}
 			crashes(t, f, "a/x", "-", "-", "new")
 		},
@@ -371,7 +371,7 @@ func TestCrash(t *testing.T) {
 			must(t, f.MkdirAll("a/b/c", 0o700))
 			syncDir(t, f, "a/b", "a")
 			if got := tree(f.Crash(nil)); got != nil {
-				t.Errorf("left %q", got)
+				t.Errorf("got %q, want nothing", got)
 			}
 			syncDir(t, f, ".")
 			if _, err := f.Crash(nil).Stat("a/b/c"); err != nil {
@@ -384,7 +384,7 @@ func TestCrash(t *testing.T) {
 			write(t, f, "s/y", "new", true)
 			syncDir(t, f, ".", "s")
 			must(t, f.Rename("s/y", "x"))
-			// Two facts: that y has come, and that it has gone.
+			// The rename is two changes: the new entry and the removal of the old one.
 			crashes(t, f, "x s/y", "old new", "old new", "new -", "new new", "old -")
 			syncDir(t, f, ".")
 			crashes(t, f, "x s/y", "new new", "new new", "new -")
@@ -492,8 +492,8 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// TestHardLink: a crash can leave a file with two names, and renaming one to
-// the other then does nothing.
+// TestHardLink renames a file that has two names after a crash. As in POSIX,
+// renaming one to the other does nothing.
 func TestHardLink(t *testing.T) {
 	f := New()
 	must(t, f.Mkdir("s", 0o700))
@@ -504,14 +504,14 @@ func TestHardLink(t *testing.T) {
 	c := f.Crash(nil)
 	must(t, c.Rename("s/y", "x"))
 	if got := found(c, "s/y"); got != "new" {
-		t.Errorf("s/y: %q", got)
+		t.Errorf("got %q in s/y, want %q", got, "new")
 	}
 	h, err := c.OpenFile("x", os.O_WRONLY, 0)
 	must(t, err)
 	_, err = h.WriteString("one")
 	must(t, err)
 	if got := found(c, "s/y"); got != "one" {
-		t.Errorf("s/y: %q", got)
+		t.Errorf("got %q in s/y, want %q", got, "one")
 	}
 }
 
@@ -532,14 +532,14 @@ func TestCrashTimes(t *testing.T) {
 		seen[fi.ModTime()] = true
 	}
 	if len(seen) != 2 || !seen[first] || !seen[second] {
-		t.Errorf("times %v", seen)
+		t.Errorf("got times %v, want %v and %v", seen, first, second)
 	}
 	if fi, err := f.Crash(nil).Stat("x"); err != nil || !fi.ModTime().Equal(first) {
-		t.Errorf("%v, %v; want the synced time", fi.ModTime(), err)
+		t.Errorf("got %v, %v, want the synced time %v", fi.ModTime(), err, first)
 	}
 }
 
-// TestCrashIsACopy: neither filesystem sees what happens to the other.
+// TestCrashIsACopy checks that neither filesystem sees changes of the other.
 func TestCrashIsACopy(t *testing.T) {
 	f := New()
 	write(t, f, "x", "old", true)
@@ -552,22 +552,22 @@ func TestCrashIsACopy(t *testing.T) {
 	must(t, h.Sync())
 	write(t, f, "y", "", true)
 	if got := tree(c); len(got) != 1 || found(c, "x") != "old" {
-		t.Errorf("the crashed one: %q", got)
+		t.Errorf("got %q after the crash, want the old x alone", got)
 	}
 	h, err = c.OpenFile("x", os.O_WRONLY, 0)
 	must(t, err)
 	_, err = h.WriteString("lost")
 	must(t, err)
 	if got := found(c.Crash(nil), "x"); got != "old" {
-		t.Errorf("crashed again: %q", got)
+		t.Errorf("got %q after the second crash, want %q", got, "old")
 	}
 	must(t, c.Remove("x"))
 	if got := found(f, "x"); got != "new" {
-		t.Errorf("the other: %q", got)
+		t.Errorf("got %q in the original, want %q", got, "new")
 	}
 }
 
-// TestListing: what goes while a directory is listed is not reported.
+// TestListing removes a file while its directory is listed. It must not be listed.
 func TestListing(t *testing.T) {
 	f := New()
 	for _, name := range []string{"a", "b", "c"} {
@@ -576,14 +576,14 @@ func TestListing(t *testing.T) {
 	d, err := f.Open("/")
 	must(t, err)
 	if names, err := d.Readdirnames(1); err != nil || !slices.Equal(names, []string{"a"}) {
-		t.Errorf("%q, %v", names, err)
+		t.Errorf("got %q, %v, want a", names, err)
 	}
 	must(t, f.Remove("b"))
 	if names, err := d.Readdirnames(1); err != nil || !slices.Equal(names, []string{"c"}) {
-		t.Errorf("%q, %v", names, err)
+		t.Errorf("got %q, %v, want c", names, err)
 	}
 	if names, err := d.Readdirnames(1); err != io.EOF || len(names) > 0 {
-		t.Errorf("%q, %v", names, err)
+		t.Errorf("got %q, %v, want EOF", names, err)
 	}
 }
 
@@ -604,7 +604,7 @@ func TestAfter(t *testing.T) {
 	found(f, "y")
 	must(t, f.Remove("y"))
 	if f.Remove("y") == nil {
-		t.Error("removed twice")
+		t.Error("second Remove: got no error, want one")
 	}
 	must(t, f.RemoveAll("a"))
 	f.After(nil)

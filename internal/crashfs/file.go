@@ -37,7 +37,7 @@ type file struct {
 	closed bool
 	off    int64
 	listed bool
-	names  []string // still to be listed
+	names  []string // not listed yet
 }
 
 // do runs an operation on an open file.
@@ -51,7 +51,7 @@ func do[T any](h *file, op string, what func() (T, error)) (result T, err error)
 	if err != nil && err != io.EOF {
 		return result, &os.PathError{Op: op, Path: h.name, Err: err}
 	}
-	h.fs.tell(op, h.name)
+	h.fs.report(op, h.name)
 	return result, err
 }
 
@@ -124,7 +124,7 @@ func (h *file) Read(p []byte) (int, error) {
 		n, err := h.readAt(p, h.off)
 		h.off += int64(n)
 		if n > 0 {
-			err = nil // the end is for the next Read to tell
+			err = nil // the next Read reports the end
 		}
 		return n, err
 	})
@@ -195,7 +195,7 @@ func (h *file) Readdir(n int) ([]os.FileInfo, error) {
 			h.names, h.listed = h.node.list(), true
 		}
 		for ; len(h.names) > 0 && (n <= 0 || len(infos) < n); h.names = h.names[1:] {
-			if child := h.node.child(h.names[0]); child != nil { // not gone meanwhile
+			if child := h.node.child(h.names[0]); child != nil { // skips an entry that was removed meanwhile
 				infos = append(infos, child.info(h.names[0]))
 			}
 		}

@@ -23,19 +23,20 @@ import (
 	"github.com/anishathalye/porcupine"
 	"github.com/ba692904/imagestore"
 	"github.com/ba692904/imagestore/client"
+	"github.com/ba692904/imagestore/storetest/memdriver"
 	"github.com/spf13/afero"
 )
 
-// images is what is checked.
+// images is the part of a Store and a Client that is checked.
 type images interface {
-	Put(ctx context.Context, id string, r io.Reader, conds ...imagestore.Precondition) (imagestore.Info, error)
+	Put(ctx context.Context, id string, r io.Reader, conds ...imagestore.Condition) (imagestore.PutResult, error)
 	Get(ctx context.Context, id string) (*imagestore.Image, error)
 	Stat(ctx context.Context, id string) (imagestore.Info, error)
-	Delete(ctx context.Context, id string, conds ...imagestore.Precondition) error
+	Delete(ctx context.Context, id string, conds ...imagestore.Condition) error
 }
 
-// picture returns the PNG with this number. All have the same size, so that
-// the version alone tells their ETags apart.
+// picture returns the PNG with this number. All have one size, so that their ETags
+// differ in the version alone.
 func picture(n uint64) []byte {
 	img := image.NewGray(image.Rect(0, 0, 8, 1))
 	binary.BigEndian.PutUint64(img.Pix, n)
@@ -47,7 +48,7 @@ func picture(n uint64) []byte {
 	return b.Bytes()
 }
 
-// encoders keeps what is large in an encoder: it would take most of the time.
+// encoders keeps the buffers of encoders. To make them would take most of the time.
 var encoders encoderPool
 
 type encoderPool struct{ sync.Pool }
@@ -59,22 +60,22 @@ func (p *encoderPool) Get() *png.EncoderBuffer {
 
 func (p *encoderPool) Put(b *png.EncoderBuffer) { p.Pool.Put(b) }
 
-// A recorder makes calls and keeps what came of them.
+// A recorder makes calls and records the answers.
 type recorder struct {
-	clock    atomic.Int64 // counts what happens: two moments are never the same
+	clock    atomic.Int64 // counts calls and returns, so that no two have the same time
 	pictures atomic.Uint64
 	numbers  sync.Map // the bytes of a picture to its number
-	latest   sync.Map // id to the ETag that somebody saw last, which others then fight for
+	latest   sync.Map // id to the ETag seen last, for the next IfMatch
 
 	mu      sync.Mutex
 	history []porcupine.Operation
 	kinds   map[string]int
-	err     error // the first that is no answer
+	err     error // the first that the model does not know
 }
 
 var ids = []string{"a", "b"}
 
-// work has several goroutines make n calls each, chosen at random.
+// work makes n random calls on each of several goroutines.
 func (rec *recorder) work(ctx context.Context, s images, goroutines, n int, seed uint64) {
 	var all sync.WaitGroup
 	for g := range goroutines {
@@ -108,7 +109,7 @@ func (rec *recorder) work(ctx context.Context, s images, goroutines, n int, seed
 
 // call makes one call.
 func (rec *recorder) call(ctx context.Context, s images, goroutine int, c call) {
-	var conds []imagestore.Precondition
+	var conds []imagestore.Condition
 	switch c.cond {
 	case "":
 	case absent:
@@ -122,12 +123,14 @@ func (rec *recorder) call(ctx context.Context, s images, goroutine int, c call) 
 		rec.numbers.Store(string(b), c.picture)
 	}
 	var info imagestore.Info
+	var result imagestore.PutResult
 	var img *imagestore.Image
 	var err error
 	called := rec.clock.Add(1)
 	switch c.op {
 	case "put":
-		info, err = s.Put(ctx, c.id, bytes.NewReader(b), conds...)
+		result, err = s.Put(ctx, c.id, bytes.NewReader(b), conds...)
+		info = result.Info
 	case "get":
 		if img, err = s.Get(ctx, c.id); err == nil {
 			info = img.Info
@@ -137,19 +140,19 @@ func (rec *recorder) call(ctx context.Context, s images, goroutine int, c call) 
 	case "delete":
 		err = s.Delete(ctx, c.id, conds...)
 	}
-	// Before an image is read: which version it is was decided when it was
-	// opened, and it stays that one whatever happens meanwhile.
+	// This comes before the image is read. It stays the version that was opened,
+	// whatever happens meanwhile.
 	returned := rec.clock.Add(1)
 
 	a := answer{version: version{info.ETag, c.picture}}
 	if img != nil {
-		runtime.Gosched() // lets something happen meanwhile
+		runtime.Gosched() // gives other goroutines a chance to interfere
 		b, readErr := io.ReadAll(img)
 		err = errors.Join(readErr, img.Close())
 		if n, ok := rec.numbers.Load(string(b)); ok {
 			a.picture = n.(uint64)
 		} else if err == nil {
-			err = fmt.Errorf("%d bytes are no picture that was put", len(b))
+			err = fmt.Errorf("got %d bytes that are not those of any picture", len(b))
 		}
 	}
 	kind := c.op
@@ -158,7 +161,7 @@ func (rec *recorder) call(ctx context.Context, s images, goroutine int, c call) 
 	} else if c.cond != "" {
 		kind += ", IfMatch"
 	}
-	for _, reason := range []error{imagestore.ErrNotFound, imagestore.ErrPrecondition} {
+	for _, reason := range []error{imagestore.ErrNotFound, imagestore.ErrPreconditionFailed} {
 		if errors.Is(err, reason) {
 			kind += ": " + reason.Error()
 			a, err = answer{err: reason}, nil
@@ -180,7 +183,7 @@ func (rec *recorder) call(ctx context.Context, s images, goroutine int, c call) 
 	rec.history = append(rec.history, porcupine.Operation{ClientId: goroutine, Input: c, Call: called, Output: a, Return: returned})
 }
 
-// check returns what is wrong with what was recorded.
+// check returns an error if the history is wrong.
 func (rec *recorder) check(t *testing.T) error {
 	if rec.err != nil {
 		return rec.err
@@ -193,7 +196,7 @@ func (rec *recorder) check(t *testing.T) error {
 		}
 		key := [2]string{c.id, a.etag}
 		if other, ok := etags[key]; ok {
-			return fmt.Errorf("pictures %d and %d of %q have the same ETag %s", other, c.picture, c.id, a.etag)
+			return fmt.Errorf("%q: got ETag %s for pictures %d and %d, want two ETags", c.id, a.etag, other, c.picture)
 		}
 		etags[key] = c.picture
 	}
@@ -201,32 +204,45 @@ func (rec *recorder) check(t *testing.T) error {
 	if result == porcupine.Ok {
 		return nil
 	}
-	page := filepath.Join(t.ArtifactDir(), "history.html") // kept by go test -artifacts
+	page := filepath.Join(t.ArtifactDir(), "history.html") // go test -artifacts keeps it
 	if err := porcupine.VisualizePath(model, info, page); err != nil {
 		t.Error(err)
 	}
 	if result == porcupine.Unknown {
-		t.Fatalf("nobody can tell in a minute whether the history is linearizable, see %s", page)
+		t.Fatalf("the checker found no verdict in a minute, see %s", page)
 	}
 	return fmt.Errorf("the history is not linearizable, see %s", page)
 }
 
-// kinds is all that can happen. A history without one of them proves less than
-// it seems to.
+// kinds are all kinds of calls and answers. A test whose history lacks one would not
+// cover it.
 var kinds = []string{
 	"put", "put, IfAbsent", "put, IfAbsent: precondition failed", "put, IfMatch", "put, IfMatch: precondition failed",
 	"get", "get: no such image", "stat", "stat: no such image",
 	"delete", "delete: no such image", "delete, IfMatch", "delete, IfMatch: no such image", "delete, IfMatch: precondition failed",
 }
 
-func onDisk(t *testing.T) afero.Fs                    { return afero.NewBasePathFs(afero.NewOsFs(), t.TempDir()) }
-func inMemory(*testing.T) afero.Fs                    { return afero.NewMemMapFs() }
+func onDisk(t *testing.T) afero.Fs { return afero.NewBasePathFs(afero.NewOsFs(), t.TempDir()) }
+
+// A start opens a Store of the same images again.
+type start func() *imagestore.Store
+
+func onFs(fsys afero.Fs, opts imagestore.Options) start {
+	return func() *imagestore.Store { return imagestore.New(fsys, &opts) }
+}
+
+func onObjects() start {
+	d := memdriver.New()
+	d.ConditionalDelete = true // without it, a conditional Delete never succeeds
+	return func() *imagestore.Store { return imagestore.NewWithDriver(d, nil) }
+}
+
 func direct(_ *testing.T, s *imagestore.Store) images { return s }
 
 func overHTTP(t *testing.T, s *imagestore.Store) images {
 	srv := httptest.NewServer(imagestore.NewHandler(s, &imagestore.HandlerOptions{Logger: slog.New(slog.DiscardHandler)}))
 	t.Cleanup(srv.Close)
-	// As many connections are kept as there are goroutines, not two.
+	// Keeps a connection for each goroutine. The default keeps two.
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
 	t.Cleanup(transport.CloseIdleConnections)
 	c, err := client.New(srv.URL, &http.Client{Transport: transport})
@@ -236,30 +252,30 @@ func overHTTP(t *testing.T, s *imagestore.Store) images {
 	return c
 }
 
-// TestLinearizable records what many callers see of each kind of store, which
-// is started anew twice meanwhile.
+// TestLinearizable records the answers of each kind of store to many callers. It
+// starts the store again twice meanwhile.
 func TestLinearizable(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		fs     func(*testing.T) afero.Fs
-		opts   imagestore.Options
+		start  start
 		images func(*testing.T, *imagestore.Store) images
 		n      int
 	}{
-		{"Store in memory", inMemory, imagestore.Options{}, direct, 250},
-		{"Store on disk", onDisk, imagestore.Options{}, direct, 80},
-		{"Store on disk, NoSync", onDisk, imagestore.Options{NoSync: true}, direct, 250},
-		{"Client, in memory", inMemory, imagestore.Options{}, overHTTP, 100},
-		{"Client, on disk", onDisk, imagestore.Options{}, overHTTP, 80},
+		{"Store in memory", onFs(afero.NewMemMapFs(), imagestore.Options{}), direct, 250},
+		{"Store on disk", onFs(onDisk(t), imagestore.Options{}), direct, 80},
+		{"Store on disk, NoSync", onFs(onDisk(t), imagestore.Options{NoSync: true}), direct, 250},
+		{"Store of objects", onObjects(), direct, 250},
+		{"Client, in memory", onFs(afero.NewMemMapFs(), imagestore.Options{}), overHTTP, 100},
+		{"Client, on disk", onFs(onDisk(t), imagestore.Options{}), overHTTP, 80},
+		{"Client, of objects", onObjects(), overHTTP, 100},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			const starts, goroutines = 3, 6
-			fsys := test.fs(t)
 			rec := new(recorder)
 			for range starts {
 				seed := rand.Uint64()
 				t.Logf("seed %d", seed)
-				rec.work(t.Context(), test.images(t, imagestore.New(fsys, &test.opts)), goroutines, test.n, seed)
+				rec.work(t.Context(), test.images(t, test.start()), goroutines, test.n, seed)
 			}
 			if err := rec.check(t); err != nil {
 				t.Fatal(err)
@@ -267,18 +283,18 @@ func TestLinearizable(t *testing.T) {
 			t.Logf("%d calls", len(rec.history))
 			for _, kind := range kinds {
 				if rec.kinds[kind] == 0 {
-					t.Errorf("it never came to this: %s", kind)
+					t.Errorf("got no %q, want one or more", kind)
 				}
 			}
 			if len(rec.kinds) != len(kinds) {
-				t.Errorf("it came to %v", rec.kinds)
+				t.Errorf("got %v, want only known kinds", rec.kinds)
 			}
 		})
 	}
 }
 
-// TestNotLinearizable proves that TestLinearizable can fail: it makes the
-// mistakes that a store can make and demands that they are noticed.
+// TestNotLinearizable runs stores with typical mistakes. The checker must find each
+// mistake.
 func TestNotLinearizable(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -287,14 +303,14 @@ func TestNotLinearizable(t *testing.T) {
 		{"conditions are decided before the change", func(_ *testing.T, _ afero.Fs, s *imagestore.Store) images { return statFirst{s} }},
 		{"old images are kept for a while", func(_ *testing.T, _ afero.Fs, s *imagestore.Store) images { return &stale{Store: s} }},
 		{"the ETag is of one version, the bytes of another", func(_ *testing.T, _ afero.Fs, s *imagestore.Store) images { return lookTwice{s} }},
-		{"success comes before the change", func(t *testing.T, _ afero.Fs, s *imagestore.Store) images { return &early{Store: s, t: t} }},
-		// Each Store has its own locks: this much is promised for one only.
+		{"success is reported before the change", func(t *testing.T, _ afero.Fs, s *imagestore.Store) images { return &early{Store: s, t: t} }},
+		// Each Store has locks of its own, and one winner is promised within one Store.
 		{"two Stores share a directory", func(_ *testing.T, fsys afero.Fs, s *imagestore.Store) images {
 			return &two{Store: s, other: imagestore.New(fsys, &imagestore.Options{NoSync: true})}
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			const attempts = 50 // one is enough as a rule
+			const attempts = 50 // mostly one is enough
 			for attempt := range attempts {
 				fsys := onDisk(t)
 				rec := new(recorder)
@@ -308,7 +324,7 @@ func TestNotLinearizable(t *testing.T) {
 					return
 				}
 			}
-			t.Error("nobody notices")
+			t.Errorf("got linearizable histories in %d attempts, want one that is not", attempts)
 		})
 	}
 }
@@ -316,20 +332,20 @@ func TestNotLinearizable(t *testing.T) {
 // statFirst decides IfAbsent and IfMatch before a Put that is unconditional.
 type statFirst struct{ *imagestore.Store }
 
-func (s statFirst) Put(ctx context.Context, id string, r io.Reader, conds ...imagestore.Precondition) (imagestore.Info, error) {
+func (s statFirst) Put(ctx context.Context, id string, r io.Reader, conds ...imagestore.Condition) (imagestore.PutResult, error) {
 	for _, cond := range conds {
 		info, err := s.Stat(ctx, id)
 		if err != nil && !errors.Is(err, imagestore.ErrNotFound) {
-			return info, err
+			return imagestore.PutResult{}, err
 		}
-		if name, value := cond.Header(); name == "If-None-Match" && err == nil || name == "If-Match" && value != info.ETag {
-			return info, imagestore.ErrPrecondition
+		if err := cond.Check(info.ETag); err != nil {
+			return imagestore.PutResult{}, err
 		}
 	}
 	return s.Store.Put(ctx, id, r)
 }
 
-// stale answers every other Stat from what it knew.
+// stale answers every other Stat from the one before.
 type stale struct {
 	*imagestore.Store
 	known sync.Map
@@ -346,7 +362,7 @@ func (s *stale) Stat(ctx context.Context, id string) (imagestore.Info, error) {
 	return info, err
 }
 
-// lookTwice takes what it says of an image from another look at it.
+// lookTwice takes the Info of an image from a Stat before the Get.
 type lookTwice struct{ *imagestore.Store }
 
 func (l lookTwice) Get(ctx context.Context, id string) (*imagestore.Image, error) {
@@ -354,7 +370,7 @@ func (l lookTwice) Get(ctx context.Context, id string) (*imagestore.Image, error
 	if err != nil {
 		return nil, err
 	}
-	runtime.Gosched() // lets something happen meanwhile
+	runtime.Gosched() // gives other goroutines a chance to interfere
 	img, err := l.Store.Get(ctx, id)
 	if err != nil {
 		return nil, err
@@ -363,13 +379,13 @@ func (l lookTwice) Get(ctx context.Context, id string) (*imagestore.Image, error
 	return img, nil
 }
 
-// early deletes only after it has said so.
+// early reports success of a Delete before it deletes.
 type early struct {
 	*imagestore.Store
 	t *testing.T
 }
 
-func (e *early) Delete(ctx context.Context, id string, conds ...imagestore.Precondition) error {
+func (e *early) Delete(ctx context.Context, id string, conds ...imagestore.Condition) error {
 	if len(conds) > 0 {
 		return e.Store.Delete(ctx, id, conds...)
 	}
@@ -392,7 +408,7 @@ type two struct {
 	puts  atomic.Uint64
 }
 
-func (s *two) Put(ctx context.Context, id string, r io.Reader, conds ...imagestore.Precondition) (imagestore.Info, error) {
+func (s *two) Put(ctx context.Context, id string, r io.Reader, conds ...imagestore.Condition) (imagestore.PutResult, error) {
 	if s.puts.Add(1)%2 == 0 {
 		return s.other.Put(ctx, id, r, conds...)
 	}

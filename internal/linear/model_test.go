@@ -1,6 +1,6 @@
-// Package linear checks that what a Store, or a Client of one, did for many
-// callers at once it could have done for one after the other: that it is
-// linearizable, for each id. It is a module of its own because of the checker.
+// Package linear checks that a Store, and a Client of one, are linearizable for each
+// id: each answer to many callers at once is one that a store gives to one caller at
+// a time. The checker is a dependency, so this is a module of its own.
 package linear
 
 import (
@@ -10,29 +10,29 @@ import (
 	"github.com/ba692904/imagestore"
 )
 
-// A version is what is stored under an id. The zero value is no image.
+// A version is a stored image. The zero value is no image.
 type version struct {
 	etag    string
 	picture uint64
 }
 
-// A call is what was asked for.
+// A call is one call of a method.
 type call struct {
 	op      string // "put", "get", "stat" or "delete"
 	id      string
-	cond    string // "" is none, absent is IfAbsent, all else the ETag of an IfMatch
-	picture uint64 // what to put
+	cond    string // "" for none, absent for IfAbsent, else the ETag of an IfMatch
+	picture uint64 // number of the picture to put
 }
 
-const absent = "absent" // no ETag: it has no quotes
+const absent = "absent" // differs from every ETag: those have quotes
 
-// An answer is what came back.
+// An answer is the answer to a call.
 type answer struct {
-	err     error // nil, imagestore.ErrNotFound or imagestore.ErrPrecondition
-	version       // of an image put or got; without the picture of one that was only looked at
+	err     error // nil, imagestore.ErrNotFound or imagestore.ErrPreconditionFailed
+	version       // of the image; of a stat, without the picture
 }
 
-// model is a register for every id, checked one by one.
+// model is one register for each id. The checker takes one id at a time.
 var model = porcupine.Model{
 	Partition: func(history []porcupine.Operation) (parts [][]porcupine.Operation) {
 		at := make(map[string]int)
@@ -52,14 +52,14 @@ var model = porcupine.Model{
 	DescribeState:     func(state any) string { return fmt.Sprintf("%+v", state) },
 }
 
-// step says whether a may be the answer to c, and what is stored afterwards.
+// step reports whether a may be the answer to c, and returns the next version.
 func step(now version, c call, a answer) (ok bool, next version) {
 	none := now == version{}
 	switch {
 	case none && c.op != "put":
 		return a.err == imagestore.ErrNotFound, now
 	case c.cond == absent && !none, c.cond != absent && c.cond != "" && c.cond != now.etag:
-		return a.err == imagestore.ErrPrecondition, now
+		return a.err == imagestore.ErrPreconditionFailed, now
 	case a.err != nil:
 		return false, now
 	case c.op == "put":

@@ -1,5 +1,5 @@
-// Package problem writes and reads errors as HTTP carries them: problem
-// details (RFC 9457) with a code that programs can rely on.
+// Package problem writes and reads errors in HTTP responses: problem details (RFC
+// 9457) with a stable code.
 package problem
 
 import (
@@ -11,16 +11,16 @@ import (
 )
 
 const (
-	// Header carries the code once more, so that answers to HEAD have it too
-	// and nobody takes a proxy's answer for the store's.
+	// Header has the code too. So a response to HEAD has it, and a proxy's error
+	// cannot be mistaken for one of the store.
 	Header = "Imagestore-Error"
 
 	contentType = "application/problem+json"
-	maxSize     = 64 << 10 // of what Read reads, in bytes
+	maxSize     = 64 << 10 // bytes that Read reads at most
 )
 
 // Details is a problem details object. Its type is about:blank, so Title is the
-// status's own text.
+// text of the status.
 type Details struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
@@ -28,7 +28,7 @@ type Details struct {
 	Code   string `json:"code"`
 }
 
-// Write answers with this problem. Header fields already set are sent along.
+// Write sends a problem as the response. It keeps other header fields that are set.
 func Write(w http.ResponseWriter, status int, code, detail string) {
 	body, err := json.Marshal(Details{http.StatusText(status), status, detail, code})
 	if err != nil {
@@ -45,15 +45,14 @@ func Write(w http.ResponseWriter, status int, code, detail string) {
 	w.Write(body)
 }
 
-// Read returns the problem that a response tells of. The code comes from the
-// header and is empty if the response is not from a store; the other fields may
-// be missing, in answers to HEAD for example.
+// Read returns the problem in a response. The code comes from the header, and is
+// empty if the response is not from a store. Other fields may be missing, for
+// example after HEAD.
 func Read(resp *http.Response) Details {
 	d := Details{Title: http.StatusText(resp.StatusCode), Status: resp.StatusCode}
 	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if mediaType == contentType {
-		// A body that cannot be read leaves d as it is, which is all there is
-		// to say.
+		// Ignored: without a readable body, d has what the header says.
 		_ = json.NewDecoder(io.LimitReader(resp.Body, maxSize)).Decode(&d)
 	}
 	d.Code = resp.Header.Get(Header)

@@ -1,6 +1,5 @@
-// Package sftptest runs the conformance suite for filesystems over SFTP,
-// against OpenSSH's own server, and keeps account of the promises that an
-// image store cannot keep there.
+// Package sftptest runs the conformance suite for filesystems over SFTP, against the
+// server of OpenSSH. It lists the promises that a store does not keep there.
 package sftptest
 
 import (
@@ -9,7 +8,6 @@ import (
 	"crypto/rand"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -30,27 +28,29 @@ import (
 
 const sshd = "/usr/sbin/sshd"
 
-// broken are the promises that a store does not keep over SFTP, as the subtests
-// that fail.
+// broken lists the subtests that fail, by filesystem.
 var broken = map[string][]string{
-	// As afero has it, Rename refuses to replace, so that an image can be put
-	// and deleted but not replaced.
+	// The Rename of sftpfs refuses to replace a file. An image can be put and
+	// deleted, but not replaced. These tests replace one.
 	"sftpfs": {
+		"files/a second Store sees the images of the first",
+		"files/uploads leave nothing behind",
 		"filesystem/Rename is atomic",
 		"filesystem/Rename replaces",
 		"filesystem/an open file survives being replaced",
 		"store/ETags do not repeat when an image is replaced",
-		"store/a second Store sees what the first has put",
+		"store/IfAbsent creates only",
+		"store/IfMatch changes one version only",
 		"store/an open image stays whole when it is replaced",
 		"store/of writers with IfMatch one wins",
 		"store/put replaces",
 		"store/readers see whole versions while an image changes",
 	},
-	// With OpenSSH's own rename, which replaces.
+	// The rename of OpenSSH replaces.
 	"sftpfs with PosixRename": {},
 }
 
-// posix is sftpfs with the rename that OpenSSH has beside that of SFTP.
+// posix is sftpfs with the rename that OpenSSH adds to SFTP.
 type posix struct {
 	afero.Fs
 	client *sftp.Client
@@ -58,29 +58,30 @@ type posix struct {
 
 func (f posix) Rename(from, to string) error { return f.client.PosixRename(from, to) }
 
-// rerunEnv has another process of this test run the suite itself.
+// rerunEnv names the environment variable that makes a process run the suite.
 const rerunEnv = "SFTPTEST_RERUN"
 
 var failedTest = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+) `)
 
-// TestSFTP runs the suite in another process, because a test that has failed
-// cannot be made to pass, and compares what has failed with what is known to.
+// TestSFTP runs the suite in other processes and compares its failures with broken.
+// Within one process, a subtest that fails would fail TestSFTP too.
 func TestSFTP(t *testing.T) {
 	if _, err := os.Stat(sshd); err != nil {
-		t.Skipf("OpenSSH's server is not installed (apt-get install openssh-server): %v", err)
+		t.Skipf("the server of OpenSSH is missing: install openssh-server: %v", err)
 	}
 	for name, want := range broken {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			failed, out := rerun(t, name)
 			if !slices.Equal(failed, slices.Sorted(slices.Values(want))) {
-				t.Errorf("these fail:\n%s\nnot these:\n%s\n%s", strings.Join(failed, "\n"), strings.Join(want, "\n"), out)
+				t.Errorf("got failures of:\n%s\nwant:\n%s\n%s", strings.Join(failed, "\n"), strings.Join(want, "\n"), out)
 			}
 		})
 	}
 }
 
-// rerun runs the suite in another process and returns the innermost of the
-// subtests that have failed.
+// rerun runs the suite in another process and returns the innermost subtests that
+// failed, and the output.
 func rerun(t *testing.T, name string) (failed []string, out string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSuite$", "-test.v", "-test.timeout=2m")
@@ -106,11 +107,11 @@ func rerun(t *testing.T, name string) (failed []string, out string) {
 	return failed, out
 }
 
-// TestSuite is what the other processes run.
+// TestSuite runs the suite in the processes that TestSFTP starts.
 func TestSuite(t *testing.T) {
 	name := os.Getenv(rerunEnv)
 	if name == "" {
-		return // TestSFTP has it run
+		return // TestSFTP starts it in another process
 	}
 	client := connect(t)
 	fsys := sftpfs.New(client)
@@ -120,10 +121,10 @@ func TestSuite(t *testing.T) {
 	storetest.TestFs(t, func(t *testing.T) afero.Fs { return afero.NewBasePathFs(fsys, t.TempDir()) })
 }
 
-// connect starts a server for this user alone and returns a client of it.
+// connect starts a server for this user alone and returns a client.
 func connect(t *testing.T) *sftp.Client {
 	t.Helper()
-	if os.Geteuid() == 0 { // the server insists on it when it is started by root
+	if os.Geteuid() == 0 { // started by root, the server requires it
 		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -152,8 +153,8 @@ func connect(t *testing.T) *sftp.Client {
 		"",
 	}, "\n")))
 
-	// The server talks over this process's end of a connection, as it does
-	// under inetd, so that there is no port to wait for.
+	// The server gets one end of a connection, as under inetd. So it needs no port
+	// of its own, and the test does not wait for one.
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -180,17 +181,17 @@ func connect(t *testing.T) *sftp.Client {
 	}
 	socket.Close()
 	t.Cleanup(func() {
-		_ = server.Process.Kill() // unless it has gone with the connection
+		_ = server.Process.Kill() // fails if the server ended with the connection
 		_ = server.Wait()
 		if t.Failed() && log.Len() > 0 {
-			t.Logf("the server says: %s", log.String())
+			t.Logf("log of the server: %s", log.String())
 		}
 	})
 
 	c, channels, requests, err := ssh.NewClientConn(conn, "127.0.0.1", &ssh.ClientConfig{
 		User:            me.Username,
 		Auth:            []ssh.AuthMethod{ssh.PublicKeys(signer)},
-		HostKeyCallback: ssh.InsecureIgnoreHostKey(), // it was made a moment ago
+		HostKeyCallback: ssh.InsecureIgnoreHostKey(), // the server has a new key
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -205,7 +206,7 @@ func connect(t *testing.T) *sftp.Client {
 	return client
 }
 
-// newKey makes a key, ready to be used and as OpenSSH keeps it in a file.
+// newKey returns a new key, as a signer and as a file of OpenSSH.
 func newKey(t *testing.T) (ssh.Signer, []byte) {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -226,6 +227,6 @@ func newKey(t *testing.T) (ssh.Signer, []byte) {
 func writeFile(t *testing.T, name string, b []byte) {
 	t.Helper()
 	if err := os.WriteFile(name, b, 0o600); err != nil {
-		t.Fatal(fmt.Errorf("sshd's files: %w", err))
+		t.Fatal(err)
 	}
 }

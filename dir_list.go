@@ -1,0 +1,156 @@
+package imagestore
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"iter"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ba692904/imagestore/internal/fserr"
+)
+
+const (
+	// minWindow and maxWindow bound how many names a list holds. A list of a
+	// million images reads the directory some 16 times.
+	minWindow = 1 << 10
+	maxWindow = 1 << 16
+)
+
+// List implements [Driver]. A directory has its names in no order. List reads all of
+// them and keeps a window of the smallest that it has not listed yet. It reads them
+// again for the next window.
+func (d *dirDriver) List(ctx context.Context, opts ListOptions) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		size := maxWindow
+		if opts.Limit > 0 { // then most names of a large window would go to waste
+			size = min(max(opts.Limit, minWindow), maxWindow)
+		}
+		listed, after := 0, opts.After
+		for {
+			window, more, err := d.window(ctx, opts.Prefix, after, size)
+			if err != nil {
+				yield(Info{}, err)
+				return
+			}
+			for _, id := range window {
+				if err := ctx.Err(); err != nil {
+					yield(Info{}, err)
+					return
+				}
+				info, err := d.describe(ctx, id)
+				if errors.Is(err, ErrNotFound) {
+					continue // a directory without an image
+				}
+				if !yield(info, err) {
+					return
+				}
+				if listed++; listed == opts.Limit {
+					return
+				}
+			}
+			if !more {
+				return
+			}
+			after = window[len(window)-1]
+			size = min(8*size, maxWindow) // so that directories without images cost few passes
+		}
+	}
+}
+
+func (d *dirDriver) describe(ctx context.Context, id string) (Info, error) {
+	fi, err := d.stat(ctx, id)
+	if err != nil {
+		return Info{ID: id}, err
+	}
+	return infoOf(id, fi), nil
+}
+
+// window returns the size smallest ids after an id that begin with prefix, in
+// order, and whether there are more.
+func (d *dirDriver) window(ctx context.Context, prefix, after string, size int) (ids []string, more bool, err error) {
+	bound := "" // the largest id of a full window
+	cut := func() {
+		slices.Sort(ids)
+		ids = slices.Compact(ids) // a directory that changes may list a name twice
+		if len(ids) > size {
+			clear(ids[size:])
+			ids, more = ids[:size], true
+			bound = ids[size-1]
+		}
+	}
+	for id, err := range d.ids(ctx) {
+		if err != nil {
+			return nil, false, err
+		}
+		if id <= after || !strings.HasPrefix(id, prefix) {
+			continue
+		}
+		if bound != "" && id > bound {
+			continue
+		}
+		if ids = append(ids, id); len(ids) == 2*size {
+			cut()
+		}
+	}
+	cut()
+	return ids, more, nil
+}
+
+// Sweep implements [Sweeper]. It removes staged files that were not written to for
+// longer than olderThan, and empty directories that are as old.
+func (d *dirDriver) Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error) {
+	before := time.Now().Add(-olderThan)
+	remove := func(name string) error {
+		fi, err := d.lstat(name)
+		if err == nil && fi.ModTime().Before(before) {
+			if err = d.fs.Remove(name); err == nil {
+				removed++
+			}
+		}
+		if fserr.IsNotExist(err) || fserr.IsInUse(err) {
+			return nil // another process was faster, or still needs it
+		}
+		return fsError(err)
+	}
+	for name, err := range d.names(ctx, stagingDir) {
+		if err == nil {
+			err = remove(path.Join(stagingDir, name))
+		}
+		if err != nil {
+			return removed, err
+		}
+	}
+	for id, err := range d.ids(ctx) {
+		if err == nil {
+			err = d.sweepDir(ctx, id, remove)
+		}
+		if err != nil {
+			return removed, err
+		}
+	}
+	return removed, nil
+}
+
+// sweepDir removes the directory of an id if it is empty.
+func (d *dirDriver) sweepDir(ctx context.Context, id string, remove func(string) error) error {
+	if _, err := d.stat(ctx, id); !errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	unlock, err := d.locks.Lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	empty, err := d.isEmpty(id)
+	if err != nil || !empty {
+		return nil // a file, or a directory that others use
+	}
+	if err := remove(id); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil // another process has put an image
+}

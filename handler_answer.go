@@ -1,0 +1,102 @@
+package imagestore
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+
+	"github.com/ba692904/imagestore/internal/deadline"
+	"github.com/ba692904/imagestore/internal/formfile"
+	"github.com/ba692904/imagestore/internal/problem"
+)
+
+// A handler is a client of the Store's exported methods.
+type handler struct {
+	store   *Store
+	opts    HandlerOptions
+	changes chan struct{} // holds a value for every upload and delete under way
+}
+
+// begin counts a change towards MaxUploads, until end.
+func (h *handler) begin() error {
+	select {
+	case h.changes <- struct{}{}:
+		return nil
+	default:
+		return &detailedError{kind: ErrTooManyUploads, detail: fmt.Sprintf("%d are under way; try again in a second", cap(h.changes))}
+	}
+}
+
+func (h *handler) end() { <-h.changes }
+
+// writeHeader begins an answer that has no image in it.
+func (h *handler) writeHeader(w http.ResponseWriter, status int) {
+	deadline.ExtendWrite(w, h.opts.Timeout)
+	w.WriteHeader(status)
+}
+
+// fail is the one place where errors are answered and logged.
+func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+		err = clientGone(err)
+	}
+	h.log(r, err)
+	if !h.discardBody(r, err) && r.ProtoMajor == 1 { // HTTP/2 ends one stream, not the connection
+		w.Header().Set("Connection", "close")
+	}
+	row, detail := httpErrorFor(err)
+	if row.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	deadline.ExtendWrite(w, h.opts.Timeout)
+	problem.Write(w, row.status, row.code, detail)
+}
+
+// discardBody reads the rest of a refused upload, up to the size of an allowed one.
+// It counts as an upload meanwhile, so a busy server does not do it. It reports
+// whether the connection can be used again.
+func (h *handler) discardBody(r *http.Request, err error) bool {
+	body, ok := r.Body.(*requestBody)
+	if !ok {
+		return true // there is none
+	}
+	if errors.Is(err, ErrTooManyUploads) || h.begin() != nil {
+		return false
+	}
+	defer h.end()
+	return body.discard(h.store.Options().MaxBytes+formfile.MaxExtra, r.Header.Get("Expect") != "")
+}
+
+// clientGone gives an error its reason: the client did not wait.
+func clientGone(err error) error {
+	return &detailedError{kind: ErrBadRequest, detail: "the client hung up", cause: err}
+}
+
+func (h *handler) log(r *http.Request, err error) {
+	level := slog.LevelDebug
+	if row, _ := httpErrorFor(err); row.status >= 500 && row.err != ErrTooManyUploads {
+		level = slog.LevelError
+	}
+	h.opts.Logger.Log(context.WithoutCancel(r.Context()), level, "imagestore: request failed",
+		"method", r.Method, "path", r.URL.EscapedPath(), "err", err)
+}
+
+func (h *handler) writeJSON(w http.ResponseWriter, r *http.Request, status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1)) // with the newline
+	w.WriteHeader(status)
+	body = append(body, '\n')
+	if _, err := deadline.Send(w, bytes.NewReader(body), int64(len(body)), h.opts.Timeout); err != nil {
+		h.log(r, clientGone(err)) // and net/http closes the connection
+	}
+	return nil
+}

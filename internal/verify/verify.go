@@ -1,0 +1,238 @@
+// Package verify copies an image while it checks that the bytes are one whole,
+// well-formed image. It needs constant memory, whatever the size of the image.
+//
+// Only PNG is known. The rules are those of the W3C's PNG Specification, Third
+// Edition (https://www.w3.org/TR/png-3/). Comments cite its sections. There are
+// two depths:
+//
+//   - By default, [Copy] checks the structure: the signature (5.2), the header
+//     (11.2.1), the order (5.6), length, type and CRC (5.3 to 5.5) of every
+//     chunk, and that nothing follows IEND. This finds what goes wrong on the
+//     way: damage, truncation, files that were mixed up or joined. It costs
+//     little more than the CRC.
+//   - With [Options.VerifyPixels], Copy also inflates the image. The IDAT chunks
+//     must hold one zlib stream (10), which must hold exactly the rows that IHDR
+//     promises (7 and 8), each with a known filter type (9). This finds what an
+//     encoder got wrong. It costs most of what decoding costs.
+//
+// Ancillary chunks are not looked into, with one exception: tRNS must be where
+// decoders need it, and as long as they need it. A pixel that names a missing
+// palette entry is not noticed; decoders paint it black. An animated PNG passes:
+// its further frames are ancillary chunks.
+//
+//	meta, err := verify.Copy(file, upload, verify.Options{MaxPixels: 1 << 26})
+//	if err != nil {
+//		return err // remove the file: it is not, or not wholly, an image
+//	}
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+)
+
+// bufferSize is how much of an image is checked before anything is written.
+const bufferSize = 64 << 10
+
+// Options says what to check. The zero value checks the structure of an image of
+// any size.
+type Options struct {
+	// MaxPixels is the largest width × height to accept. There is no limit if it
+	// is not positive.
+	MaxPixels int64
+
+	// VerifyPixels inflates the image data. At most 32 KiB more than the header
+	// promises are inflated, the window of deflate.
+	VerifyPixels bool
+}
+
+// Meta is what the header of an image says.
+type Meta struct {
+	Type          string // media type, "image/png"
+	Width, Height int
+}
+
+// The kinds of [Error].
+var (
+	ErrUnsupportedType = errors.New("unsupported type") // the first bytes are not those of a PNG
+	ErrInvalid         = errors.New("invalid image")    // a later byte breaks a rule, or is missing
+	ErrTooManyPixels   = errors.New("too many pixels")  // more than Options.MaxPixels
+)
+
+// Error says what is wrong with an image. [errors.Is] finds its Kind.
+type Error struct {
+	Kind error // ErrUnsupportedType, ErrInvalid or ErrTooManyPixels
+
+	// Offset is the position of the first wrong byte in the stream: of a CRC that
+	// does not match, of the length or type of a misplaced chunk, of the first
+	// missing byte. For wrong pixels it is that of the last byte inflated.
+	Offset int64
+
+	// Detail says what was found and what was expected, without a trailing dot.
+	Detail string
+}
+
+// Error returns the kind, the detail and the offset.
+func (e *Error) Error() string {
+	return fmt.Sprintf("%v: %s (at byte %d)", e.Kind, e.Detail, e.Offset)
+}
+
+// Unwrap returns the Kind.
+func (e *Error) Unwrap() error { return e.Kind }
+
+// Copy copies src to dst, unchanged, and returns what the image's header says.
+// It returns nil only if src held one whole image and dst took all of it.
+//
+// Copy writes 64 KiB at a time, the last time less, and only bytes that it has
+// checked. An image that fails in its first 64 KiB causes no Write. What a later
+// byte decides can fail after a Write: the CRC of a chunk, a chunk header across
+// two buffers, pixels still in the window of deflate. Then dst holds the
+// beginning of a bad image.
+//
+// Copy checks what a Read returns before it reads again. It returns an [*Error]
+// if the bytes are wrong. Otherwise it returns any other error of src than
+// io.EOF, or of dst, unchanged.
+func Copy(dst io.Writer, src io.Reader, opts Options) (Meta, error) {
+	r := readers.Get().(*reader)
+	defer r.release()
+	r.dst, r.src = dst, src
+	meta, err := check(r, opts)
+	if err == nil {
+		err = r.flush()
+	}
+	if err != nil {
+		return Meta{}, err
+	}
+	return meta, nil
+}
+
+// check finds out what r holds and reads all of it.
+func check(r *reader, opts Options) (Meta, error) {
+	head, err := r.peek(len(pngSignature))
+	switch {
+	case err != nil:
+		return Meta{}, err
+	case len(head) > 0 && strings.HasPrefix(pngSignature, string(head)):
+		return checkPNG(r, opts)
+	}
+	return Meta{}, unsupported(head)
+}
+
+// errEnd is the end of src. It is not io.EOF because dst may fail with that.
+var errEnd = errors.New("end of stream")
+
+// A reader buffers src, knows its offset, and writes to dst what was consumed.
+type reader struct {
+	src      io.Reader
+	dst      io.Writer
+	err      error // the error that came with the last bytes
+	base     int64 // offset of the buffer's first byte
+	pos, end int   // buf[pos:end] is not consumed yet
+	buf      [bufferSize]byte
+}
+
+var readers = sync.Pool{New: func() any { return new(reader) }}
+
+func (r *reader) release() {
+	r.src, r.dst, r.err = nil, nil, nil
+	r.base, r.pos, r.end = 0, 0, 0
+	readers.Put(r)
+}
+
+// offset returns the position of the next byte to consume.
+func (r *reader) offset() int64 { return r.base + int64(r.pos) }
+
+// fill reads once from src. It writes the buffer to dst if that is full, so all of
+// it must be consumed by then.
+func (r *reader) fill() error {
+	if r.err != nil {
+		return r.err
+	}
+	if r.end == len(r.buf) {
+		if err := r.flush(); err != nil {
+			return err
+		}
+	}
+	for range 100 { // as often as bufio
+		n, err := r.src.Read(r.buf[r.end:])
+		if err == io.EOF {
+			err = errEnd
+		}
+		r.end += n
+		r.err = err
+		if n > 0 {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return io.ErrNoProgress
+}
+
+func (r *reader) flush() error {
+	if r.end == 0 {
+		return nil
+	}
+	n, err := r.dst.Write(r.buf[:r.end])
+	if err == nil && n != r.end {
+		err = io.ErrShortWrite
+	}
+	r.base += int64(r.end)
+	r.pos, r.end = 0, 0
+	return err
+}
+
+// peek returns the first n bytes of the stream, fewer if it is shorter, and
+// consumes none. Nothing may be consumed yet.
+func (r *reader) peek(n int) ([]byte, error) {
+	for r.end < n {
+		if err := r.fill(); err == errEnd {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return r.buf[:min(r.end, n)], nil
+}
+
+// next consumes and returns at least one byte, and at most limit bytes. They are
+// valid until the next call.
+func (r *reader) next(limit int64) ([]byte, error) {
+	if r.pos == r.end {
+		if err := r.fill(); err != nil {
+			return nil, err
+		}
+	}
+	b := r.buf[r.pos : r.pos+int(min(limit, int64(r.end-r.pos)))]
+	r.pos += len(b)
+	return b, nil
+}
+
+// full fills b and returns the number of bytes, which is less only with an error.
+func (r *reader) full(b []byte) (n int, err error) {
+	for n < len(b) {
+		part, err := r.next(int64(len(b) - n))
+		if err != nil {
+			return n, err
+		}
+		n += copy(b[n:], part)
+	}
+	return n, nil
+}
+
+// truncated returns err, unless that is the end of the stream: then it says what is
+// missing.
+func (r *reader) truncated(err error, format string, args ...any) error {
+	if err != errEnd {
+		return err
+	}
+	return invalid(r.offset(), "truncated: "+format, args...)
+}
+
+func invalid(offset int64, format string, args ...any) error {
+	return &Error{ErrInvalid, offset, fmt.Sprintf(format, args...)}
+}

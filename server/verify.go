@@ -1,0 +1,65 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/ba692904/imagestore"
+)
+
+const clearLine = "\r\x1b[K" // on a terminal
+
+// verifyAll verifies all images of a store, in the order of their ids, and
+// returns how many there are. It prints a line for each that is invalid or
+// cannot be read, and returns an error if there are any. progress, which may be
+// nil, is a terminal that shows the counts meanwhile.
+func verifyAll(ctx context.Context, store *imagestore.Store, stdout, progress io.Writer) (total int, err error) {
+	var invalid, unreadable int
+	var shown time.Time
+	if progress != nil {
+		defer func() { io.WriteString(progress, clearLine) }()
+	}
+	report := func(id, verdict string, err error) {
+		if progress != nil {
+			io.WriteString(progress, clearLine)
+		}
+		if e, ok := errors.AsType[*imagestore.Error](err); ok {
+			err = e.Err // the line begins with the id
+		}
+		fmt.Fprintf(stdout, "%s: %s%v\n", id, verdict, err)
+	}
+	for info, err := range store.List(ctx, imagestore.ListOptions{}) {
+		if err == nil {
+			err = store.Verify(ctx, info.ID)
+		}
+		switch {
+		case err == nil:
+		case info.ID == "" || ctx.Err() != nil:
+			return total, fmt.Errorf("verification ended early, %s: %w", counts(total, invalid, unreadable), err)
+		case errors.Is(err, imagestore.ErrNotFound):
+			continue // deleted since it was listed
+		case errors.Is(err, imagestore.ErrInvalidImage), errors.Is(err, imagestore.ErrUnsupportedType):
+			invalid++
+			report(info.ID, "", err)
+		default:
+			unreadable++
+			report(info.ID, "cannot be read: ", err)
+		}
+		total++
+		if progress != nil && time.Since(shown) > time.Second/10 {
+			shown = time.Now()
+			io.WriteString(progress, clearLine+counts(total, invalid, unreadable))
+		}
+	}
+	if invalid+unreadable > 0 {
+		return total, errors.New(counts(total, invalid, unreadable))
+	}
+	return total, nil
+}
+
+func counts(total, invalid, unreadable int) string {
+	return fmt.Sprintf("%d images: %d invalid, %d cannot be read", total, invalid, unreadable)
+}

@@ -59,17 +59,15 @@ func newInfo(id string, size, version int64) Info {
 
 func infoOf(id string, fi os.FileInfo) Info { return newInfo(id, fi.Size(), version(fi)) }
 
-// Stat implements [Driver]. It opens the file, because a network filesystem may
-// answer a bare stat from its attribute cache.
+// Stat implements [Driver]. It opens the image, because a network filesystem may
+// answer a bare stat from its attribute cache. A small image is cached for that, so
+// the next Stat does not open it.
 func (d *dirDriver) Stat(ctx context.Context, id string) (Info, error) {
-	if c := d.cached(id); c != nil {
-		return c.Info, nil
-	}
-	f, fi, err := d.openLocked(ctx, id)
+	img, err := d.Open(ctx, id)
 	if err != nil {
 		return Info{}, err
 	}
-	return infoOf(id, fi), f.Close()
+	return img.Info, img.Close()
 }
 
 // Open implements [Driver].

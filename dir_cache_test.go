@@ -188,6 +188,26 @@ func TestCacheNeverStale(t *testing.T) {
 	}
 }
 
+// TestCacheStat counts how often Stat, and a GET that is answered with 304, open a
+// small image.
+func TestCacheStat(t *testing.T) {
+	t.Parallel()
+	dir, s, opened := newCached(t)
+	put(t, s, "a", testimage.PNG(t, 20, 1))
+	age(t, filepath.Join(dir, "a", "image.png"))
+	opened()
+	info, err := s.Stat(t.Context(), "a")
+	if err != nil || opened() != 1 {
+		t.Fatalf("the first Stat: got %v, want the file opened once", err)
+	}
+	if _, err := s.Stat(t.Context(), "a"); err != nil || opened() != 0 {
+		t.Errorf("the second Stat: got %v, want it from the cache", err)
+	}
+	if got := testhttp.Request(t, "GET", serve(t, s, nil).URL+"/images/a", nil, "If-None-Match", info.ETag); got.StatusCode != http.StatusNotModified || opened() != 0 {
+		t.Errorf("GET: got %s, want 304 from the cache", got.Status)
+	}
+}
+
 // TestCacheYoungFiles reads a file so young that it could change again without a
 // new mtime.
 func TestCacheYoungFiles(t *testing.T) {

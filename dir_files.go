@@ -37,7 +37,7 @@ func (d dirFiles) lstat(name string) (os.FileInfo, error) {
 	return d.fs.Stat(name)
 }
 
-// stat describes the file of an image. What is no regular file is no image.
+// stat describes the file of an image. Only a regular file is an image.
 func (d dirFiles) stat(ctx context.Context, id string) (fi os.FileInfo, err error) {
 	err = whileInUse(ctx, func() error {
 		fi, err = d.lstat(imagePath(id))
@@ -130,12 +130,12 @@ func (d dirFiles) isEmpty(dir string) (bool, error) {
 	return len(names) == 0, cmp.Or(err, f.Close())
 }
 
-// removeDir removes the directory of a deleted image if it is empty. Where another
-// process is faster, or keeps looking into it, that is no error: Sweep removes the
-// rest.
+// removeDir removes the directory of a deleted image if it is empty. It ignores
+// another process that removes the directory first or keeps it open: Sweep removes
+// what is left.
 func (d dirFiles) removeDir(id string) error {
 	err := whileInUse(context.Background(), func() error {
-		// Asked first because MemMapFs removes a directory that is not empty.
+		// isEmpty comes first because MemMapFs removes a directory that is not empty.
 		empty, err := d.isEmpty(id)
 		if err == nil && empty {
 			err = d.fs.Remove(id)
@@ -199,8 +199,8 @@ func (d dirFiles) names(ctx context.Context, dir string) iter.Seq2[string, error
 	}
 }
 
-// How long an operation waits for a file that is open elsewhere, on systems that
-// refuse the operation meanwhile.
+// inUseTimeout bounds the wait for a file that is open elsewhere, on systems that
+// refuse to change one. inUseStep is the time between two tries.
 const (
 	inUseTimeout = 2 * time.Second
 	inUseStep    = 10 * time.Millisecond

@@ -216,7 +216,7 @@ func TestReadErrorBreaksConnection(t *testing.T) {
 				if header != "" {
 					req.Header.Set("Range", header)
 				}
-				resp, err := http.DefaultClient.Do(req)
+				resp, err := testhttp.Client.Do(req)
 				if err == nil { // the connection may also break before the header
 					defer resp.Body.Close()
 					if _, err := io.ReadAll(resp.Body); err == nil {

@@ -63,7 +63,7 @@ func serve(tb testing.TB, s *imagestore.Store, opts *imagestore.HandlerOptions) 
 
 func newClient(tb testing.TB, baseURL string) *client.Client {
 	tb.Helper()
-	c, err := client.New(baseURL, nil)
+	c, err := client.New(baseURL, testhttp.Client)
 	if err != nil {
 		tb.Fatal(err)
 	}

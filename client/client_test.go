@@ -33,7 +33,7 @@ func newStore(*testing.T) http.Handler {
 // dial returns a Client of a server for h.
 func dial(t *testing.T, h http.HandlerFunc) *client.Client {
 	t.Helper()
-	c, err := client.New(testhttp.Serve(t, h).URL, nil)
+	c, err := client.New(testhttp.Serve(t, h).URL, testhttp.Client)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestBaseURL(t *testing.T) {
 	srv := httptest.NewServer(http.StripPrefix("/api/v1", newStore(t)))
 	defer srv.Close()
 	for _, base := range []string{"/api/v1", "/api/v1/"} {
-		c, err := client.New(srv.URL+base, nil)
+		c, err := client.New(srv.URL+base, testhttp.Client)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -250,7 +250,7 @@ type watcher struct {
 
 func (w *watcher) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.headers = append(w.headers, r.Header.Clone())
-	resp, err := http.DefaultTransport.RoundTrip(r)
+	resp, err := testhttp.Client.Transport.RoundTrip(r)
 	if err == nil {
 		w.open.Add(1)
 		resp.Body = &watchedBody{ReadCloser: resp.Body, w: w}

@@ -28,7 +28,7 @@ import (
 
 // TestHandler tests that a handler of this module keeps its contract where it is
 // mounted: behind a prefix, middleware and proxies. Images are at baseURL +
-// "/images". A nil hc is [http.DefaultClient]. Authentication is up to hc.
+// "/images". A nil hc has connections of its own. Authentication is up to hc.
 // Redirects are not followed: an upload would not survive them.
 //
 // The suite uses random ids, and deletes the images that it puts. It sends a few
@@ -39,7 +39,7 @@ import (
 // unless they report success. A log line that begins with "quirk:" reports it.
 func TestHandler(t *testing.T, baseURL string, hc *http.Client) {
 	if hc == nil {
-		hc = http.DefaultClient
+		hc = testhttp.Client
 	}
 	noRedirects := *hc
 	noRedirects.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

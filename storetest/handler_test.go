@@ -68,7 +68,7 @@ func TestMounts(t *testing.T) {
 		storetest.TestHandler(t, base+"/", &http.Client{Transport: testhttp.RoundTripper(func(r *http.Request) (*http.Response, error) {
 			r = r.Clone(r.Context())
 			r.SetBasicAuth("me", "secret")
-			return http.DefaultTransport.RoundTrip(r)
+			return testhttp.Client.Transport.RoundTrip(r)
 		})})
 	})
 }

@@ -13,6 +13,10 @@ import (
 // Quiet is a logger that discards everything.
 var Quiet = slog.New(slog.DiscardHandler)
 
+// Client has connections of its own. A test that closes an [httptest.Server] also
+// closes the connections of [http.DefaultClient], which other tests may be using.
+var Client = &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
+
 // Serve starts a server for h. It is closed when the test ends.
 func Serve(tb testing.TB, h http.Handler) *httptest.Server {
 	tb.Helper()
@@ -54,10 +58,10 @@ func Do(ctx context.Context, hc *http.Client, method, url string, body io.Reader
 	return Answer{resp, b}, err
 }
 
-// Request is Do with the default client. The test ends if there is no answer.
+// Request is Do with Client. The test ends if there is no answer.
 func Request(tb testing.TB, method, url string, body io.Reader, header ...string) Answer {
 	tb.Helper()
-	a, err := Do(tb.Context(), http.DefaultClient, method, url, body, header...)
+	a, err := Do(tb.Context(), Client, method, url, body, header...)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -78,7 +78,8 @@ type Info struct {
 	Type string `json:"type,omitempty"`
 	Size int64  `json:"size"` // in bytes
 	// ModTime is when the version was put, in UTC and as exact as the storage
-	// keeps it. A Client's is in whole seconds, as HTTP's Last-Modified is.
+	// keeps it. A Client takes it from Last-Modified, in whole seconds, if the
+	// server does not send Imagestore-Modified.
 	ModTime time.Time `json:"modified"`
 	// ETag identifies the version: a strong entity tag (RFC 9110, section
 	// 8.8.3) with its quotes, fit for IfMatch.

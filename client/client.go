@@ -13,29 +13,36 @@
 //
 // Images stream in both directions. A Client repeats no request. After a Put or
 // a Delete whose answer was lost, Stat shows whether it took place.
+//
+// A Client checks every answer. One that was not asked for, or that no image store
+// sends, is a [StatusError]. The text of an error is printable and bounded, so that
+// it can be logged.
 package client
 
 import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"maps"
+	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ba692904/imagestore"
-	"github.com/ba692904/imagestore/internal/problem"
 )
 
 const (
-	// maxJSON bounds an answer that is not an image, in bytes.
-	maxJSON = 4 << 20
+	// maxJSON bounds an answer that is not an image, in bytes. A page of a list
+	// has a kilobyte for each image. A hostile one takes 32 times as much decoded.
+	maxJSON = 1 << 20
 	// pageSize is how many images a list asks for at a time.
 	pageSize = 1000
 	// askFirst is the size of an upload, in bytes, from which the client asks the
@@ -50,7 +57,14 @@ type Client struct {
 }
 
 // New returns a Client for the store whose images are at baseURL/images. A nil
-// hc is [http.DefaultClient]. Authentication and timeouts are up to hc.
+// hc is [http.DefaultClient]. Authentication and timeouts are up to hc, which New
+// copies.
+//
+// Redirects are up to hc too, with one exception. A PUT or DELETE that would go
+// on as a GET (301, 302 and 303) ends with a [StatusError]. So does a PUT that
+// would have to be sent again (307 and 308). A redirected request keeps its
+// conditions. A transport that adds credentials sees redirected requests as well,
+// and must look at their host.
 func New(baseURL string, hc *http.Client) (*Client, error) {
 	u, err := url.Parse(baseURL)
 	if err != nil {
@@ -62,7 +76,25 @@ func New(baseURL string, hc *http.Client) (*Client, error) {
 	if hc == nil {
 		hc = http.DefaultClient
 	}
-	return &Client{strings.TrimRight(u.String(), "/"), hc}, nil
+	return &Client{strings.TrimRight(u.String(), "/"), withSameMethod(*hc)}, nil
+}
+
+// withSameMethod returns a client that does not follow a redirect by which
+// net/http changes the method. The redirect itself is the answer then.
+func withSameMethod(hc http.Client) *http.Client {
+	policy := hc.CheckRedirect
+	hc.CheckRedirect = func(next *http.Request, sent []*http.Request) error {
+		switch {
+		case next.Method != sent[0].Method:
+			return http.ErrUseLastResponse
+		case policy != nil:
+			return policy(next, sent)
+		case len(sent) >= 10: // as without a policy
+			return errors.New("stopped after 10 redirects")
+		}
+		return nil
+	}
+	return &hc
 }
 
 // Put stores the image that r holds under id, as [imagestore.Store.Put] does. It
@@ -94,21 +126,20 @@ func (c *Client) Put(ctx context.Context, id string, r io.Reader, conds ...image
 		return result, cmp.Or(body.stop(), err) // the error of r comes first
 	}
 	defer resp.Body.Close()
+	if !body.sent(req.ContentLength) {
+		return result, newStatusError(resp, "it came before the image was sent")
+	}
 	var info imagestore.Info
 	if err := decode(resp, &info); err != nil {
 		return result, err
 	}
-	if info.ID != id || info.ETag == "" {
-		return result, fmt.Errorf("the answer is about the image %q with the ETag %q", info.ID, info.ETag)
+	if info.ID != id {
+		return result, newStatusError(resp, fmt.Sprintf("it is about the image %.100q", info.ID))
 	}
-	return imagestore.PutResult{Info: inSeconds(info), Replaced: resp.StatusCode == http.StatusOK}, nil
-}
-
-// inSeconds cuts the time to what Last-Modified can tell, so that all methods
-// return the same Info.
-func inSeconds(info imagestore.Info) imagestore.Info {
-	info.ModTime = info.ModTime.Truncate(time.Second)
-	return info
+	if err := check(resp, &info); err != nil {
+		return result, err
+	}
+	return imagestore.PutResult{Info: info, Replaced: resp.StatusCode == http.StatusOK}, nil
 }
 
 // Get opens the image for reading. The caller closes it. The bytes arrive while
@@ -117,35 +148,39 @@ func inSeconds(info imagestore.Info) imagestore.Info {
 // image has been replaced meanwhile.
 func (c *Client) Get(ctx context.Context, id string) (img *imagestore.Image, err error) {
 	defer wrap("get", id, &err)
-	req, err := c.request(ctx, http.MethodGet, id, nil)
+	info, body, err := c.open(ctx, http.MethodGet, id)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.do(req, http.StatusOK)
-	if err != nil {
-		return nil, err
-	}
-	info, err := infoOf(id, resp)
-	if err != nil {
-		resp.Body.Close()
-		return nil, err
-	}
-	return &imagestore.Image{Info: info, ReadSeekCloser: &reader{c: c, ctx: ctx, info: info, body: resp.Body}}, nil
+	return &imagestore.Image{Info: info, ReadSeekCloser: &reader{c: c, ctx: ctx, info: info, body: body}}, nil
 }
 
 // Stat describes the image without fetching it.
 func (c *Client) Stat(ctx context.Context, id string) (info imagestore.Info, err error) {
 	defer wrap("stat", id, &err)
-	req, err := c.request(ctx, http.MethodHead, id, nil)
+	info, body, err := c.open(ctx, http.MethodHead, id)
 	if err != nil {
 		return info, err
+	}
+	return info, body.Close()
+}
+
+// open asks for an image. It returns the description and the body of the answer.
+func (c *Client) open(ctx context.Context, method, id string) (imagestore.Info, io.ReadCloser, error) {
+	req, err := c.request(ctx, method, id, nil)
+	if err != nil {
+		return imagestore.Info{}, nil, err
 	}
 	resp, err := c.do(req, http.StatusOK)
 	if err != nil {
-		return info, err
+		return imagestore.Info{}, nil, err
 	}
-	defer resp.Body.Close()
-	return infoOf(id, resp)
+	info, err := infoOf(id, resp)
+	if err != nil {
+		resp.Body.Close()
+		return imagestore.Info{}, nil, err
+	}
+	return info, resp.Body, nil
 }
 
 // Delete removes the image, as [imagestore.Store.Delete] does.
@@ -187,7 +222,7 @@ func (c *Client) List(ctx context.Context, opts imagestore.ListOptions) iter.Seq
 			for _, e := range p.Images {
 				err := e.err()
 				wrap("list", e.ID, &err)
-				if !yield(inSeconds(e.Info), err) {
+				if !yield(e.Info, err) {
 					return
 				}
 			}
@@ -238,15 +273,25 @@ func (c *Client) page(ctx context.Context, prefix, after string, limit int) (p p
 	if err := decode(resp, &p); err != nil {
 		return p, err
 	}
+	if p.Images == nil { // any other service's JSON
+		return p, newStatusError(resp, "it is no list of images")
+	}
 	last := after
-	for _, e := range p.Images { // callers may make files of ids, so none may be a path
+	for i := range p.Images {
+		e := &p.Images[i]
+		// Callers may make files of ids, so none may be a path.
 		if err := imagestore.CheckID(e.ID); err != nil || e.ID <= last || !strings.HasPrefix(e.ID, prefix) {
-			return p, fmt.Errorf("the list has %q after %q: this is not an image store", e.ID, last)
+			return p, newStatusError(resp, fmt.Sprintf("the list has %.200q after %q", e.ID, last))
 		}
 		last = e.ID
+		if e.Error != "" {
+			e.Info = imagestore.Info{ID: e.ID}
+		} else if err := check(resp, &e.Info); err != nil {
+			return p, err
+		}
 	}
 	if len(p.Images) > limit || p.Next != "" && (p.Next != last || last == after) {
-		return p, fmt.Errorf("the list ends with %q and goes on after %q: this is not an image store", last, p.Next)
+		return p, newStatusError(resp, fmt.Sprintf("the list of %d images ends with %q and goes on after %.200q", len(p.Images), last, p.Next))
 	}
 	return p, nil
 }
@@ -269,48 +314,90 @@ func (c *Client) request(ctx context.Context, method, id string, conds []imagest
 }
 
 // do sends the request and returns the response if its status is a wanted one.
-// Every other answer is an error. It is the one that the store returned, if it
-// was a store that answered.
+// Every other answer is an error.
 func (c *Client) do(req *http.Request, want ...int) (*http.Response, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, err
 	}
-	for _, status := range want {
-		if resp.StatusCode == status {
-			return resp, nil
-		}
+	if resp.Request == nil { // of a transport other than net/http's
+		resp.Request = req
 	}
-	defer resp.Body.Close()
-	p := problem.Read(resp)
-	kind := imagestore.ErrorForCode(p.Code)
-	if kind == nil && p.Code != "" {
-		return nil, fmt.Errorf("%s %s: the answer is %s (%s): %s", req.Method, req.URL.Redacted(), resp.Status, p.Code, p.Detail)
+	encoding := resp.Header.Get("Content-Encoding")
+	switch {
+	case !slices.Contains(want, resp.StatusCode):
+		err = refusal(resp)
+	case encoding != "" && encoding != "identity": // a proxy's; nobody has asked for it
+		err = newStatusError(resp, fmt.Sprintf("its Content-Encoding is %.100q", encoding))
+	default:
+		return resp, nil
 	}
-	if kind == nil {
-		return nil, fmt.Errorf("%s %s: the answer is %s, and not from an image store", req.Method, req.URL.Redacted(), resp.Status)
-	}
-	detail, found := strings.CutPrefix(p.Detail, kind.Error())
-	if found || detail == "" {
-		return nil, fmt.Errorf("%w%s", kind, detail)
-	}
-	return nil, fmt.Errorf("%w: %s", kind, detail)
+	resp.Body.Close()
+	return nil, err
 }
 
 // infoOf returns what the header of a response says of the image.
 func infoOf(id string, resp *http.Response) (imagestore.Info, error) {
-	etag := resp.Header.Get("ETag")
-	modTime, err := http.ParseTime(resp.Header.Get("Last-Modified"))
-	if err != nil || etag == "" || resp.ContentLength < 0 {
-		return imagestore.Info{}, fmt.Errorf("the answer has no usable ETag, Last-Modified and Content-Length: ETag %q, Last-Modified %q, Content-Length %d",
-			etag, resp.Header.Get("Last-Modified"), resp.ContentLength)
+	h := resp.Header
+	modTime, err := time.Parse(time.RFC3339Nano, h.Get("Imagestore-Modified"))
+	if err != nil {
+		modTime, err = http.ParseTime(h.Get("Last-Modified"))
 	}
-	return imagestore.Info{ID: id, Type: resp.Header.Get("Content-Type"), Size: resp.ContentLength, ModTime: modTime, ETag: etag}, nil
+	if err != nil {
+		return imagestore.Info{}, newStatusError(resp, fmt.Sprintf("its Last-Modified is %.100q, not a time", h.Get("Last-Modified")))
+	}
+	info := imagestore.Info{ID: id, Type: h.Get("Content-Type"), Size: resp.ContentLength, ModTime: modTime, ETag: h.Get("ETag")}
+	if info.Type == "" {
+		return info, newStatusError(resp, "it has no Content-Type")
+	}
+	return info, check(resp, &info)
 }
 
+// check returns an error if the answer describes something that is not an image of
+// a store. The id is checked already. Otherwise it brings the type and the time to
+// the form in which a Store has them. The type may be empty, as in some lists.
+func check(resp *http.Response, info *imagestore.Info) error {
+	mediaType, _, _ := mime.ParseMediaType(info.Type) // "" if it is malformed
+	modTime := info.ModTime.UTC()
+	detail := ""
+	switch year := modTime.Year(); {
+	case info.Type != "" && !strings.HasPrefix(mediaType, "image/"):
+		detail = fmt.Sprintf("its type is %.100q, not an image's", info.Type)
+	case info.Size < 0:
+		detail = "it does not say how long the image is"
+	case !isStrong(info.ETag):
+		detail = fmt.Sprintf("its ETag is %.100q, not a strong one", info.ETag)
+	case year < 0 || year > 9999: // neither JSON nor HTTP has such a time
+		detail = fmt.Sprintf("the image was modified in the year %d", year)
+	default:
+		info.Type, info.ModTime = mediaType, modTime
+		return nil
+	}
+	return newStatusError(resp, detail)
+}
+
+// isStrong reports whether etag is a strong entity tag (RFC 9110, section 8.8.3).
+// It must be ASCII, so that it can be printed.
+func isStrong(etag string) bool {
+	if len(etag) < 2 || etag[0] != '"' || etag[len(etag)-1] != '"' {
+		return false
+	}
+	opaque := etag[1 : len(etag)-1]
+	return !strings.ContainsFunc(opaque, func(c rune) bool { return c <= ' ' || c == '"' || c > '~' })
+}
+
+// decode reads an answer that is JSON. It reads to the end, so that the connection
+// can be used again.
 func decode(resp *http.Response, v any) error {
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxJSON)).Decode(v); err != nil {
-		return fmt.Errorf("the answer is malformed: %w", err)
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxJSON+1))
+	if err != nil {
+		return err
+	}
+	if len(b) > maxJSON {
+		return newStatusError(resp, fmt.Sprintf("it is longer than %d bytes", maxJSON))
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return newStatusError(resp, fmt.Sprintf("it has the type %.100q and is not the JSON that was asked for: %v", resp.Header.Get("Content-Type"), err))
 	}
 	return nil
 }
@@ -335,10 +422,4 @@ func length(r io.Reader) (int64, bool) {
 		return end - here, true
 	}
 	return 0, false
-}
-
-func wrap(op, id string, err *error) {
-	if *err != nil {
-		*err = &imagestore.Error{Op: op, ID: id, Err: *err}
-	}
 }

@@ -19,6 +19,8 @@ type source struct {
 	ctx     context.Context
 	mu      sync.Mutex
 	r       io.Reader
+	n       int64 // the bytes read
+	ended   bool
 	err     error
 	stopped bool
 }
@@ -33,10 +35,21 @@ func (s *source) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := s.r.Read(p)
-	if err != nil && err != io.EOF {
+	s.n += int64(n)
+	if err == io.EOF {
+		s.ended = true
+	} else if err != nil {
 		s.err = err
 	}
 	return n, err
+}
+
+// sent reports whether all of r was read, which has this length or, if it is
+// negative, an unknown one.
+func (s *source) sent(length int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended || s.n == length
 }
 
 // stop waits for a Read under way, ends all later ones, and returns the error of r,
@@ -60,6 +73,14 @@ type reader struct {
 }
 
 func (r *reader) Read(p []byte) (int, error) {
+	n, err := r.read(p)
+	if err != io.EOF {
+		wrap("get", r.info.ID, &err)
+	}
+	return n, err
+}
+
+func (r *reader) read(p []byte) (int, error) {
 	if r.closed {
 		return 0, fs.ErrClosed
 	}
@@ -72,7 +93,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 	if r.body == nil {
 		if err := r.open(); err != nil {
-			return 0, &imagestore.Error{Op: "get", ID: r.info.ID, Err: err}
+			return 0, err
 		}
 	}
 	n, err := r.body.Read(p)
@@ -95,11 +116,26 @@ func (r *reader) open() error {
 	if err != nil {
 		return err
 	}
-	if want := fmt.Sprintf("bytes %d-%d/%d", r.at, r.info.Size-1, r.info.Size); resp.Header.Get("Content-Range") != want {
+	if err := r.isRest(resp); err != nil {
 		resp.Body.Close()
-		return fmt.Errorf("the answer's Content-Range is %q, not %q", resp.Header.Get("Content-Range"), want)
+		return err
 	}
 	r.body, r.bodyAt = resp.Body, r.at
+	return nil
+}
+
+// isRest returns an error unless resp has the rest of the same version. A server
+// that does not know If-Match may send another one's.
+func (r *reader) isRest(resp *http.Response) error {
+	if etag := resp.Header.Get("ETag"); etag != r.info.ETag {
+		err := newStatusError(resp, fmt.Sprintf("the answer's ETag is %.100q, not %q", etag, r.info.ETag))
+		err.reason = imagestore.ErrPreconditionFailed
+		return err
+	}
+	part := fmt.Sprintf("bytes %d-%d/%d", r.at, r.info.Size-1, r.info.Size)
+	if got := resp.Header.Get("Content-Range"); got != part || resp.ContentLength != r.info.Size-r.at {
+		return newStatusError(resp, fmt.Sprintf("its Content-Range is %.100q, not %q, and its length %d", got, part, resp.ContentLength))
+	}
 	return nil
 }
 

@@ -19,9 +19,9 @@ const (
 	maxSize     = 64 << 10 // bytes that Read reads at most
 )
 
-// Details is a problem details object. Its type is about:blank, so Title is the
+// details is a problem details object. Its type is about:blank, so Title is the
 // text of the status.
-type Details struct {
+type details struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
@@ -30,7 +30,7 @@ type Details struct {
 
 // Write sends a problem as the response. It keeps other header fields that are set.
 func Write(w http.ResponseWriter, status int, code, detail string) {
-	body, err := json.Marshal(Details{http.StatusText(status), status, detail, code})
+	body, err := json.Marshal(details{http.StatusText(status), status, detail, code})
 	if err != nil {
 		panic(err) // strings and an int always marshal
 	}
@@ -45,16 +45,15 @@ func Write(w http.ResponseWriter, status int, code, detail string) {
 	w.Write(body)
 }
 
-// Read returns the problem in a response. The code comes from the header, and is
-// empty if the response is not from a store. Other fields may be missing, for
-// example after HEAD.
-func Read(resp *http.Response) Details {
-	d := Details{Title: http.StatusText(resp.StatusCode), Status: resp.StatusCode}
+// Read returns the code and the detail of a response, each as the server has sent
+// it. The code is the header's, and empty if the response is not from a store. The
+// detail may be missing, for example after HEAD.
+func Read(resp *http.Response) (code, detail string) {
+	var d struct{ Detail string }
 	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if mediaType == contentType {
-		// Ignored: without a readable body, d has what the header says.
+		// Ignored: the code alone is enough.
 		_ = json.NewDecoder(io.LimitReader(resp.Body, maxSize)).Decode(&d)
 	}
-	d.Code = resp.Header.Get(Header)
-	return d
+	return resp.Header.Get(Header), d.Detail
 }

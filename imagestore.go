@@ -282,7 +282,7 @@ func verifyError(err error) error {
 	}
 	switch e.Kind {
 	case verify.ErrUnsupportedType:
-		return &detailedError{kind: ErrUnsupportedType, detail: e.Detail + "; the store takes PNG"}
+		return &detailedError{kind: ErrUnsupportedType, detail: e.Detail}
 	case verify.ErrTooManyPixels:
 		return &detailedError{kind: ErrTooLarge, detail: e.Detail}
 	}

@@ -6,13 +6,16 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"net/http"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/iotest"
 
 	"github.com/ba692904/imagestore"
 	"github.com/ba692904/imagestore/internal/errorfs"
 	"github.com/ba692904/imagestore/internal/testimage"
+	"github.com/ba692904/imagestore/storetest/testhttp"
 	"github.com/spf13/afero"
 )
 
@@ -79,5 +82,49 @@ func TestVerifyPixels(t *testing.T) {
 	}
 	if after := runtime.NumGoroutine(); after >= before+20 {
 		t.Errorf("got %d goroutines, want about %d", after, before)
+	}
+}
+
+// TestRefusalTexts checks that a refusal says what helps, over HTTP as in Go, and that
+// a form and a raw body get the same text.
+func TestRefusalTexts(t *testing.T) {
+	t.Parallel()
+	good := testimage.PNG(t, 10, 1)
+	s := imagestore.New(onDisk(t), &imagestore.Options{MaxBytes: 10_000})
+	srv := serve(t, s, nil)
+	for _, test := range []struct {
+		name   string
+		b      []byte
+		reason error
+		status int
+		code   string
+		text   string
+	}{
+		{"empty", nil, imagestore.ErrUnsupportedType, 415, "unsupported_type",
+			"unsupported image type: the upload is empty; perhaps no file was chosen, or a file was read before and must be rewound"},
+		{"a JPEG", []byte("\xff\xd8\xff\xe0\x00\x10JFIF"), imagestore.ErrUnsupportedType, 415, "unsupported_type",
+			"unsupported image type: it looks like a JPEG; only PNG is taken; open it and save it as PNG, because a new name does not convert it"},
+		{"cut", good[:len(good)-1], imagestore.ErrInvalidImage, 422, "invalid_image",
+			"invalid image: cut short; send all of it: 1 of 4 CRC bytes of IEND are missing"},
+		{"a byte too many", append(bytes.Clone(good), 1), imagestore.ErrInvalidImage, 422, "invalid_image",
+			"invalid image: the picture is whole, but 1 byte follows its end, maybe a private part of an older version of the file (aCropalypse); open it and save it as a new file"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := s.Put(t.Context(), "a", bytes.NewReader(test.b))
+			if wantError(t, err, test.reason, "put", "a"); err != nil && !strings.Contains(err.Error(), test.text) {
+				t.Errorf("Put: got %v, want %q in it", err, test.text)
+			}
+			body, contentType := form(t, file("file", test.b))
+			url := srv.URL + "/images/a"
+			checkProblem(t, testhttp.Request(t, http.MethodPut, url, bytes.NewReader(test.b)), test.status, test.code, test.text)
+			checkProblem(t, testhttp.Request(t, http.MethodPost, url, strings.NewReader(body), "Content-Type", contentType), test.status, test.code, test.text)
+		})
+	}
+
+	// The limit ends the count of bytes after the end and is not what is wrong.
+	_, err := s.Put(t.Context(), "a", io.MultiReader(bytes.NewReader(good), strings.NewReader("x"), bytes.NewReader(make([]byte, 20_000))))
+	if wantError(t, err, imagestore.ErrInvalidImage, "put", "a"); err != nil && !strings.Contains(err.Error(), "but at least 1 byte follows its end") {
+		t.Errorf("Put: got %v, want the count up to the limit", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 )
 
 const pngSignature = "\x89PNG\r\n\x1a\n" // section 5.2
@@ -39,11 +40,11 @@ func (p *pngReader) header(maxPixels int64) (h pngHeader, err error) {
 	}
 	switch {
 	case p.is("CgBI"):
-		return h, p.misplaced("this is Apple's variant of PNG for iOS apps, not a PNG: its first chunk is CgBI")
+		return h, invalid(p.start+4, "this is Apple's variant of PNG for iOS apps; convert it to a plain PNG: the first chunk must be IHDR, not CgBI")
 	case !p.is("IHDR"):
 		return h, p.misplaced("the first chunk must be IHDR, not %s", string(p.name[:]))
 	case p.left != 13:
-		return h, invalid(p.start, "IHDR: length %d, want 13", p.left)
+		return h, wrong(p.start, "IHDR: length %d, want 13", p.left)
 	}
 	var b [13]byte
 	for n := 0; p.left > 0; {
@@ -58,12 +59,13 @@ func (p *pngReader) header(maxPixels int64) (h pngHeader, err error) {
 	}
 	h, at, detail := parseHeader(b)
 	if detail != "" {
-		return h, invalid(p.start+8+int64(at), "IHDR: %s", detail)
+		return h, invalid(p.start+8+int64(at), "saved wrongly in the header; save it with another program: IHDR: %s", detail)
 	}
+	p.most = 2*float64(h.height)*(float64(h.width)*float64(h.bits())/8+8) + 4096
 	// Both are below 1<<31, so the product does not overflow.
 	if pixels := h.width * h.height; maxPixels > 0 && pixels > maxPixels {
 		return h, &Error{ErrTooManyPixels, p.start + 8,
-			fmt.Sprintf("%d x %d is %d pixels, at most %d are allowed", h.width, h.height, pixels, maxPixels)}
+			fmt.Sprintf("%d x %d is %d pixels, at most %d are allowed; scale it down", h.width, h.height, pixels, maxPixels)}
 	}
 	return h, nil
 }
@@ -120,20 +122,38 @@ func (p *pngReader) afterData() error {
 		}
 	}
 	if p.left != 0 {
-		return invalid(p.start, "IEND: length %d, want 0", p.left)
+		return wrong(p.start, "IEND: length %d, want 0", p.left)
 	}
 	if err := p.finish(); err != nil {
 		return err
 	}
+	return p.trailing()
+}
+
+// trailing returns nil if the stream ends here. Otherwise it counts the rest.
+// Editors that save a smaller picture over a larger one may leave the end of that
+// in the file (CVE-2023-21036, CVE-2023-28303). Other programs add zeros.
+func (p *pngReader) trailing() error {
 	end := p.r.offset()
-	switch _, err := p.r.next(1); err {
-	case errEnd:
+	n, zeros, err := p.r.rest()
+	if n == 0 && err == errEnd {
 		return nil
-	case nil:
-		return invalid(end, "bytes after the end: IEND must be the last chunk")
-	default:
+	} else if n == 0 {
 		return err
 	}
+	count, follow := "", "bytes follow"
+	if err != errEnd {
+		count = "at least "
+	}
+	if n == 1 {
+		follow = "byte follows"
+	}
+	if zeros {
+		return invalid(end, "the picture is whole, but %s%d zero %s its end; send it without, or save it with another program: IEND must be the last chunk",
+			count, n, follow)
+	}
+	return invalid(end, "the picture is whole, but %s%d %s its end, maybe a private part of an older version of the file (aCropalypse); "+
+		"open it and save it as a new file: IEND must be the last chunk", count, n, follow)
 }
 
 // palette judges a PLTE chunk (section 11.2.2).
@@ -147,9 +167,9 @@ func (p *pngReader) palette(h pngHeader, plte, trns bool) error {
 	case h.colour == gray || h.colour == grayAlpha:
 		return p.misplaced("PLTE is forbidden for colour type %d", h.colour)
 	case p.left%3 != 0 || entries < 1 || entries > 256:
-		return invalid(p.start, "PLTE: length %d, want 3 bytes for each of 1 to 256 entries", p.left)
+		return wrong(p.start, "PLTE: length %d, want 3 bytes for each of 1 to 256 entries", p.left)
 	case h.colour == indexed && entries > 1<<h.depth:
-		return invalid(p.start, "PLTE: %d entries, at most %d for bit depth %d", entries, 1<<h.depth, h.depth)
+		return wrong(p.start, "PLTE: %d entries, at most %d for bit depth %d", entries, 1<<h.depth, h.depth)
 	}
 	return nil
 }
@@ -165,9 +185,9 @@ func (p *pngReader) transparency(h pngHeader, plte, trns bool) error {
 	case want == 0:
 		return p.misplaced("tRNS is forbidden for colour type %d", h.colour)
 	case p.left > want && h.colour == indexed:
-		return invalid(p.start, "tRNS: length %d, at most 256 for colour type 3", p.left)
+		return wrong(p.start, "tRNS: length %d, at most 256 for colour type 3", p.left)
 	case p.left != want && h.colour != indexed:
-		return invalid(p.start, "tRNS: length %d, want %d for colour type %d", p.left, want, h.colour)
+		return wrong(p.start, "tRNS: length %d, want %d for colour type %d", p.left, want, h.colour)
 	}
 	return nil
 }
@@ -183,7 +203,43 @@ func (p *pngReader) unknown() error {
 
 // misplaced returns an error at the chunk's type.
 func (p *pngReader) misplaced(format string, args ...any) error {
-	return invalid(p.start+4, format, args...)
+	return wrong(p.start+4, format, args...)
+}
+
+// wrong returns an error in what is not known to be as its encoder wrote it.
+func wrong(offset int64, format string, args ...any) error {
+	return invalid(offset, "damaged or saved wrongly; send it again, or save it with another program: "+format, args...)
+}
+
+// damaged returns an error in what no encoder writes.
+func damaged(offset int64, format string, args ...any) error {
+	return invalid(offset, "damaged; send it again, from a good copy: "+format, args...)
+}
+
+// noPixels lists the chunks of the specification that do not hold, or animate, pixels.
+// Others may be such a chunk whose type is damaged.
+var noPixels = []string{
+	"cHRM", "cICP", "cLLI", "gAMA", "iCCP", "mDCV", "sBIT", "sRGB", // 11.3.2
+	"iTXt", "tEXt", "zTXt", // 11.3.3
+	"bKGD", "eXIf", "hIST", "pHYs", "sPLT", "tIME", // 11.3.4 and later
+}
+
+// damage says what a wrong CRC means. The rest of the file is not known yet.
+func (p *pngReader) damage() string {
+	const again = "; send it again, from a good copy"
+	switch name := string(p.name[:]); {
+	case name == "IHDR":
+		return "damaged in the header" + again
+	case name == "PLTE" || name == "tRNS":
+		return "damaged in the colours" + again
+	case name == "IDAT":
+		return "damaged in the pixels" + again
+	case name == "IEND":
+		return "damaged at the end" + again
+	case slices.Contains(noPixels, name):
+		return "damaged in a part that holds no pixels; if it still opens, save it as a new file to mend it"
+	}
+	return "damaged in an unknown part; send it again, or save it as a new file if it still opens"
 }
 
 // A pngReader reads a PNG chunk by chunk (section 5.3).
@@ -193,7 +249,8 @@ type pngReader struct {
 	name  [4]byte
 	left  int64 // data bytes to come
 	crc   uint32
-	open  bool // the CRC is still to come
+	open  bool    // the CRC is still to come
+	most  float64 // more bytes than IDAT can need: twice those of the pixels
 }
 
 func (p *pngReader) is(name string) bool { return string(p.name[:]) == name }
@@ -218,11 +275,11 @@ func (p *pngReader) next() error {
 	p.open = true
 	for i, c := range p.name {
 		if c|0x20 < 'a' || 'z' < c|0x20 {
-			return invalid(p.start+4+int64(i), "chunk type %q, want four letters", string(p.name[:]))
+			return damaged(p.start+4+int64(i), "chunk type %q, want four letters", string(p.name[:]))
 		}
 	}
 	if p.left > 1<<31-1 {
-		return invalid(p.start, "%s: length %d, at most 2147483647 is possible", string(p.name[:]), p.left)
+		return damaged(p.start, "%s: length %d, at most 2147483647 is possible", string(p.name[:]), p.left)
 	}
 	return nil
 }
@@ -231,11 +288,25 @@ func (p *pngReader) next() error {
 func (p *pngReader) data() ([]byte, error) {
 	b, err := p.r.next(p.left)
 	if err != nil {
-		return nil, p.r.truncated(err, "%d data bytes of %s are missing", p.left, string(p.name[:]))
+		return nil, p.cut(err)
 	}
 	p.left -= int64(len(b))
 	p.crc = crc32.Update(p.crc, crc32.IEEETable, b)
 	return b, nil
+}
+
+// cut returns err, unless that is the end of the stream within the chunk's data: then
+// it says what is missing, if the length is plausible. libpng has similar limits.
+func (p *pngReader) cut(err error) error {
+	came := p.r.offset() - p.start - 8
+	most := 8e6
+	if p.is("IDAT") || p.is("fdAT") {
+		most = p.most
+	}
+	if length := came + p.left; err == errEnd && float64(length) > most {
+		return damaged(p.r.offset(), "%s: length %d is implausible, only %d bytes follow", string(p.name[:]), length, came)
+	}
+	return p.r.truncated(err, "%d data bytes of %s are missing", p.left, string(p.name[:]))
 }
 
 // finish reads the rest of the chunk and checks its CRC (section 5.5).
@@ -252,7 +323,7 @@ func (p *pngReader) finish() error {
 	}
 	p.open = false
 	if sum := binary.BigEndian.Uint32(b[:]); sum != p.crc {
-		return invalid(at, "%s: stored CRC %08x, computed %08x", string(p.name[:]), sum, p.crc)
+		return invalid(at, "%s: %s: stored CRC %08x, computed %08x", p.damage(), string(p.name[:]), sum, p.crc)
 	}
 	return nil
 }

@@ -19,19 +19,20 @@ func (p *pngReader) pixels(h pngHeader) error {
 		inflaters.Put(f)
 	}()
 
-	wrong := f.inflate(h)
-	if wrong == nil && f.more() {
+	bad := f.inflate(h)
+	if bad == nil && f.more() {
 		// The spec has decoders ignore such bytes (section 11.2.3), but calls them
 		// undesirable: they may be anything that was in the encoder's memory.
-		return invalid(f.offset(), "IDAT: bytes after the end of the zlib stream")
+		return invalid(f.offset(), "the pixels are complete, but other bytes follow them, maybe private; open it and save it with another program: "+
+			"IDAT: bytes after the end of the zlib stream")
 	}
 	switch {
 	case f.err == nil:
-		return invalid(f.offset()-1, "IDAT: %v", wrong)
+		return wrong(f.offset()-1, "IDAT: %v", bad)
 	case f.err != errEnd:
 		return f.err // why zlib got no more bytes
-	case wrong != nil:
-		return invalid(p.start, "IDAT: %v", wrong)
+	case bad != nil:
+		return wrong(p.start, "IDAT: %v", bad)
 	}
 	return nil
 }
@@ -83,7 +84,11 @@ func (f *inflater) inflate(h pngHeader) error {
 		size := (width*h.bits() + 7) / 8
 		for y := range height {
 			if err := f.row(size); err != nil {
-				return fmt.Errorf("pass %d of %d, row %d of %d: %v", i+1, len(passes), y+1, height, err)
+				pass := ""
+				if h.interlaced {
+					pass = fmt.Sprintf("pass %d of %d, ", i+1, len(passes))
+				}
+				return fmt.Errorf("%srow %d of %d: %v", pass, y+1, height, err)
 			}
 		}
 	}

@@ -15,6 +15,11 @@
 //     promises (7 and 8), each with a known filter type (9). This finds what an
 //     encoder got wrong. It costs most of what decoding costs.
 //
+// The window that the zlib stream declares is not checked, on purpose. Encoders exist
+// that declare too small a one (CINFO 0 to 3 in RFC 1950). Go's decoder and Firefox
+// show such a picture, whose pixels are all there. libpng refuses it, unless the
+// program sets PNG_MAXIMUM_INFLATE_WINDOW.
+//
 // Ancillary chunks are not looked into, with one exception: tRNS must be where
 // decoders need it, and as long as they need it. A pixel that names a missing
 // palette entry is not noticed; decoders paint it black. An animated PNG passes:
@@ -27,9 +32,11 @@
 package verify
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"sync"
 )
@@ -71,7 +78,9 @@ type Error struct {
 	// missing byte. For wrong pixels it is that of the last byte inflated.
 	Offset int64
 
-	// Detail says what was found and what was expected, without a trailing dot.
+	// Detail says what is wrong and what helps, for the person who has the image.
+	// Of a PNG, the words of the specification follow a colon. There is no
+	// trailing dot.
 	Detail string
 }
 
@@ -95,6 +104,11 @@ func (e *Error) Unwrap() error { return e.Kind }
 // Copy checks what a Read returns before it reads again. It returns an [*Error]
 // if the bytes are wrong. Otherwise it returns any other error of src than
 // io.EOF, or of dst, unchanged.
+//
+// Copy reads on in two cases, to say more about a stream that it refuses: it counts
+// the bytes that follow a whole image, and looks into the first 12 bytes of some
+// other formats. An error of src then ends the reading and is not returned. Nothing
+// of these bytes is written.
 func Copy(dst io.Writer, src io.Reader, opts Options) (Meta, error) {
 	r := readers.Get().(*reader)
 	defer r.release()
@@ -118,7 +132,7 @@ func check(r *reader, opts Options) (Meta, error) {
 	case len(head) > 0 && strings.HasPrefix(pngSignature, string(head)):
 		return checkPNG(r, opts)
 	}
-	return Meta{}, unsupported(head)
+	return Meta{}, unsupported(r, head)
 }
 
 // errEnd is the end of src. It is not io.EOF because dst may fail with that.
@@ -224,13 +238,28 @@ func (r *reader) full(b []byte) (n int, err error) {
 	return n, nil
 }
 
+// rest consumes what is left of the stream and writes none of it. It returns the
+// number of bytes, whether all are zero, and the error that came after them.
+func (r *reader) rest() (n int64, zeros bool, err error) {
+	zeros = true
+	for {
+		b, err := r.next(math.MaxInt64)
+		if err != nil {
+			return n, zeros, err
+		}
+		n += int64(len(b))
+		zeros = zeros && len(bytes.TrimLeft(b, "\x00")) == 0
+		r.pos, r.end = 0, 0
+	}
+}
+
 // truncated returns err, unless that is the end of the stream: then it says what is
 // missing.
 func (r *reader) truncated(err error, format string, args ...any) error {
 	if err != errEnd {
 		return err
 	}
-	return invalid(r.offset(), "truncated: "+format, args...)
+	return invalid(r.offset(), "cut short; send all of it: "+format, args...)
 }
 
 func invalid(offset int64, format string, args ...any) error {

@@ -948,9 +948,10 @@ func TestAllocs(t *testing.T) {
 		most  float64
 		bytes uint64
 	}{
-		// Usually 1 and 3; more after the pools were emptied.
-		{"structural", file(append(many, iend())...), structural, 4, 16 << 10},
-		{"pixels", noise(1000), pixels, 12, 32 << 10},
+		// Usually 1 and 3; more after the pools were emptied. Under the race
+		// detector, a pool drops a quarter of the buffers on purpose.
+		{"structural", file(append(many, iend())...), structural, 4, 32 << 10},
+		{"pixels", noise(1000), pixels, 12, 56 << 10},
 	} {
 		in := bytes.NewReader(test.b)
 		once := func() {

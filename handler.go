@@ -1,6 +1,7 @@
 package imagestore
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -68,13 +69,16 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	segment, ok := strings.CutPrefix(p, "/images/")
 	if !ok {
-		return &detailedError{kind: errUnknownPath, detail: fmt.Sprintf("the path is %.200q; images are at /images/{id}, their list is at /images", p)}
+		return &detailedError{kind: errUnknownPath, detail: fmt.Sprintf("the path is %.200q; %s", p, meant(r))}
 	}
 	id, err := url.PathUnescape(segment)
 	if err != nil {
 		return &detailedError{kind: ErrInvalidID, detail: "its percent-encoding is malformed", cause: err}
 	}
 	if err := CheckID(id); err != nil {
+		if e, ok := errors.AsType[*detailedError](err); ok && (id == "" || strings.Contains(segment, "/")) {
+			e.detail = strings.Replace(e.detail, idRule, meant(r)+"; "+idRule, 1)
+		}
 		return err
 	}
 	switch r.Method {
@@ -86,6 +90,19 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 		return h.delete(w, r, id)
 	}
 	return h.methodNotAllowed(w, r, "DELETE, GET, HEAD, OPTIONS, POST, PUT")
+}
+
+// meant returns the path that a nearly right one was meant to be, or where images
+// are.
+func meant(r *http.Request) string {
+	p := r.URL.EscapedPath()
+	mount, _ := strings.CutSuffix(originalPath(r), p)
+	mount += "/images"
+	names := strings.FieldsFunc(p, func(c rune) bool { return c == '/' })
+	if len(names) == 2 && (strings.EqualFold(names[0], "images") || strings.EqualFold(names[0], "image")) && CheckID(names[1]) == nil {
+		return fmt.Sprintf("perhaps you mean %.400q", mount+"/"+names[1])
+	}
+	return fmt.Sprintf("images are at %.200s/{id}, their list is at %.200s", mount, mount)
 }
 
 // methodNotAllowed answers OPTIONS and refuses every other method.
@@ -102,12 +119,11 @@ func (h *handler) methodNotAllowed(w http.ResponseWriter, r *http.Request, allow
 	return nil
 }
 
-// normalize returns the request as the rest of this package, and
-// [http.ServeContent], understand it: a list of ETags in one line, and Range for
-// GET only (RFC 9110, sections 5.3 and 14.2).
+// normalize returns the request with each list of ETags in one line (RFC 9110,
+// section 5.3).
 func normalize(r *http.Request) *http.Request {
 	lists := [...]string{"If-Match", "If-None-Match"}
-	if len(r.Header[lists[0]]) < 2 && len(r.Header[lists[1]]) < 2 && (r.Header["Range"] == nil || r.Method == http.MethodGet) {
+	if len(r.Header[lists[0]]) < 2 && len(r.Header[lists[1]]) < 2 {
 		return r
 	}
 	r2 := *r
@@ -116,9 +132,6 @@ func normalize(r *http.Request) *http.Request {
 		if lines := r.Header[name]; len(lines) > 1 {
 			r2.Header.Set(name, strings.Join(lines, ", "))
 		}
-	}
-	if r.Method != http.MethodGet {
-		r2.Header.Del("Range")
 	}
 	return &r2
 }

@@ -54,7 +54,7 @@ type unreadable struct {
 func listOptionsOf(rawQuery string) (opts ListOptions, err error) {
 	query, err := url.ParseQuery(rawQuery)
 	if err != nil {
-		return opts, &detailedError{kind: ErrBadRequest, detail: "the query's percent-encoding is malformed", cause: err}
+		return opts, &detailedError{kind: ErrBadRequest, detail: "the query is malformed: its percent-encoding, or a semicolon", cause: err}
 	}
 	opts = ListOptions{Prefix: query.Get("prefix"), After: query.Get("after"), Limit: defaultPageSize}
 	if query.Has("limit") {

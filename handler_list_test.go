@@ -4,9 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/ba692904/imagestore"
+	"github.com/ba692904/imagestore/internal/errorfs"
 	"github.com/ba692904/imagestore/internal/testimage"
 	"github.com/ba692904/imagestore/storetest/testhttp"
 	"github.com/spf13/afero"
@@ -59,4 +63,68 @@ func TestList(t *testing.T) {
 			t.Errorf("limit %d: got %v, want %v", limit, got, ids)
 		}
 	}
+}
+
+// TestListOverEmptyDirectories counts how often a short page reads the root, and how
+// often it looks at an entry, if most directories hold no image.
+func TestListOverEmptyDirectories(t *testing.T) {
+	t.Parallel()
+	const empty = 2200          // more than two of the smallest windows
+	base := afero.NewMemMapFs() // because making directories on disk is slow
+	for i := range empty {
+		must(t, base.Mkdir(fmt.Sprintf("a%04d", i), 0o777))
+	}
+	fsys := errorfs.New(base)
+	s := imagestore.New(fsys, nil)
+	put(t, s, "z", testimage.PNG(t, 1, 1))
+	srv := serve(t, s, nil)
+	for _, query := range []string{"?limit=1", "?limit=1&prefix=a", ""} {
+		var mu sync.Mutex
+		roots, entries := 0, 0
+		fsys.FailIf(func(op errorfs.Op) error {
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case op.Name == "open" && op.Path == ".":
+				roots++
+			case strings.HasSuffix(op.Path, "/image.png"):
+				entries++
+			}
+			return nil
+		})
+		got := testhttp.Request(t, "GET", srv.URL+"/images"+query, nil)
+		if got.StatusCode != 200 || strings.Contains(string(got.Bytes), `"z"`) == strings.Contains(query, "prefix") {
+			t.Errorf("%s: got %s, %.200s, want z alone, if it has the prefix", query, got.Status, got.Bytes)
+		}
+		if mu.Lock(); roots < 1 || roots > 2 || entries > empty+1 {
+			t.Errorf("%s: got %d reads of the root and %d of entries, want at most 2 and %d", query, roots, entries, empty+1)
+		}
+		mu.Unlock()
+	}
+}
+
+// TestListUnreadable lists images of which one is in a directory that may not be
+// read.
+func TestListUnreadable(t *testing.T) {
+	t.Parallel()
+	fsys := errorfs.New(onDisk(t))
+	s := imagestore.New(fsys, nil)
+	for _, id := range []string{"a", "b", "c"} {
+		put(t, s, id, testimage.PNG(t, 1, 1))
+	}
+	fsys.FailIf(func(op errorfs.Op) error {
+		if op.Path == "b/image.png" || op.Path == "b" {
+			return syscall.EACCES
+		}
+		return nil
+	})
+	srv := serve(t, s, nil)
+	got := testhttp.Request(t, "GET", srv.URL+"/images", nil)
+	var page struct {
+		Images []struct{ ID, Error string }
+	}
+	if err := json.Unmarshal(got.Bytes, &page); err != nil || got.StatusCode != 200 || fmt.Sprint(page.Images) != "[{a } {b internal} {c }]" {
+		t.Errorf("got %s, %s, want a, c and an error about b", got.Status, got.Bytes)
+	}
+	checkProblem(t, testhttp.Request(t, "GET", srv.URL+"/images?limit=1;after=a", nil), 400, "bad_request", "semicolon")
 }

@@ -91,3 +91,49 @@ func TestMounted(t *testing.T) {
 		}
 	}
 }
+
+// TestNearMisses sends paths that are nearly right. The error says which path is
+// meant, as the client would have to send it.
+func TestNearMisses(t *testing.T) {
+	t.Parallel()
+	for _, mount := range []string{"", "/api/v1", "/caf%C3%A9"} {
+		h := imagestore.NewHandler(imagestore.New(afero.NewMemMapFs(), nil), &imagestore.HandlerOptions{Logger: testhttp.Quiet})
+		srv := testhttp.Serve(t, http.StripPrefix(strings.ReplaceAll(mount, "%C3%A9", "é"), h))
+		image := fmt.Sprintf("perhaps you mean %q", mount+"/images/x.png")
+		both := fmt.Sprintf("images are at %s/images/{id}, their list is at %s/images", mount, mount)
+		for _, test := range []struct {
+			path   string
+			status int
+			code   string
+			text   string
+		}{
+			{"/images/", 400, "invalid_id", "it is empty; " + both},
+			{"/images//", 400, "invalid_id", both},
+			{"/images/x.png/", 400, "invalid_id", image},
+			{"/images//x.png", 400, "invalid_id", image},
+			{"/images/x.png//", 400, "invalid_id", image},
+			{"/images/x/y", 400, "invalid_id", both},
+			{"/images/x/../y", 400, "invalid_id", both},
+			{"/image/x.png", 404, "unknown_path", image},
+			{"/Images/x.png", 404, "unknown_path", image},
+			{"/IMAGES/x.png/", 404, "unknown_path", image},
+			{"//images/x.png", 404, "unknown_path", image},
+			{"/image", 404, "unknown_path", both},
+			{"/Images", 404, "unknown_path", both},
+			{"//images", 404, "unknown_path", both},
+			{"/imagesx", 404, "unknown_path", both},
+			{"/image/.x", 404, "unknown_path", both},
+			{"/x.png", 404, "unknown_path", both},
+			{"/", 404, "unknown_path", both},
+			{"/" + strings.Repeat("x", 5000), 404, "unknown_path", both},
+		} {
+			for _, method := range []string{"GET", "PUT", "DELETE", "OPTIONS"} {
+				got := testhttp.Request(t, method, srv.URL+mount+test.path, nil)
+				checkProblem(t, got, test.status, test.code, test.text)
+				if len(got.Bytes) > 1000 {
+					t.Errorf("%s: got an answer of %d bytes, want a short one", test.path, len(got.Bytes))
+				}
+			}
+		}
+	}
+}

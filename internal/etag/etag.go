@@ -25,7 +25,7 @@ func Match(list, tag string, strong bool) (found bool, err error) {
 		if strings.HasPrefix(opaque, `"`) {
 			end = strings.IndexByte(opaque[1:], '"')
 		}
-		if end < 0 {
+		if end < 0 || strings.ContainsFunc(opaque[1:end+1], func(c rune) bool { return c <= ' ' || c == 0x7f }) {
 			return false, fmt.Errorf("%.100q is neither * nor a list of ETags in double quotes", list)
 		}
 		if opaque[:end+2] == tag && !(strong && weak) {

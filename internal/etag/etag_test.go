@@ -23,6 +23,9 @@ func TestMatch(t *testing.T) {
 		{`,`, `"a"`, true, false, false},
 		{`a`, `"a"`, true, false, false},
 		{`"a`, `"a"`, true, false, false},
+		{`"b c","a"`, `"a"`, true, false, false},
+		{"\"b\x7f\",\"a\"", `"a"`, true, false, false},
+		{`"é","a"`, `"a"`, true, true, true},
 		{`"a" "b"`, `"a"`, true, false, false},
 		{`"a", *`, `"a"`, true, false, false},
 	} {

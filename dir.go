@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,16 +21,13 @@ const (
 )
 
 // A dirDriver keeps each image as one ordinary file, {id}/image.png, on an
-// [afero.Fs]. A version of an image is the modification time of its file, in
-// nanoseconds since 1970.
+// [afero.Fs]. A version of an image is the modification time of its file.
 type dirDriver struct {
 	dirFiles
-	noSync bool
-	locks  keylock.Map // by id, for changes
-	cache  cache
-	// deleted is the latest version that was deleted. A version put afterwards
-	// must be later, also where times are coarse or the clock was set back.
-	deleted atomic.Int64
+	noSync  bool
+	locks   keylock.Map // by id, for changes
+	cache   cache
+	deleted deletions
 }
 
 var (
@@ -42,22 +37,8 @@ var (
 )
 
 func newDirDriver(fsys afero.Fs, noSync bool) *dirDriver {
-	return &dirDriver{dirFiles: dirFiles{fsys}, noSync: noSync}
+	return &dirDriver{dirFiles: dirFiles{fs: fsys}, noSync: noSync}
 }
-
-func version(fi os.FileInfo) int64 { return fi.ModTime().UnixNano() }
-
-func newInfo(id string, size, version int64) Info {
-	return Info{
-		ID:      id,
-		Type:    imageType,
-		Size:    size,
-		ModTime: time.Unix(0, version).UTC(),
-		ETag:    `"` + strconv.FormatInt(version, 36) + "-" + strconv.FormatInt(size, 36) + `"`,
-	}
-}
-
-func infoOf(id string, fi os.FileInfo) Info { return newInfo(id, fi.Size(), version(fi)) }
 
 // Stat implements [Driver]. It opens the image, because a network filesystem may
 // answer a bare stat from its attribute cache. A small image is cached for that, so
@@ -67,7 +48,7 @@ func (d *dirDriver) Stat(ctx context.Context, id string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return img.Info, img.Close()
+	return img.Info, d.fsError(img.Close())
 }
 
 // Open implements [Driver].
@@ -128,24 +109,26 @@ func (d *dirDriver) openLocked(ctx context.Context, id string) (afero.File, os.F
 		}
 		defer unlock()
 	}
-	return d.open(ctx, id)
+	f, fi, err := d.open(ctx, id)
+	return f, fi, d.fsError(err)
 }
 
 // statAndCheck checks cond for a change. Without an image, exists is false and
-// the version 0.
-func (d *dirDriver) statAndCheck(ctx context.Context, id string, cond Condition) (exists bool, v int64, err error) {
+// the version is the zero time.
+func (d *dirDriver) statAndCheck(ctx context.Context, id string, cond Condition) (exists bool, v time.Time, err error) {
 	fi, err := d.stat(ctx, id)
+	err = d.fsError(err)
 	if errors.Is(err, ErrNotFound) {
-		return false, 0, cond.Check("")
+		return false, v, cond.Check("")
 	}
 	if err != nil {
-		return false, 0, err
+		return false, v, err
 	}
 	return true, version(fi), cond.Check(infoOf(id, fi).ETag)
 }
 
 // Delete implements [Driver]. It removes the image's directory too, unless that
-// has other files.
+// has other files or is a link.
 func (d *dirDriver) Delete(ctx context.Context, id string, cond Condition) error {
 	unlock, err := d.locks.Lock(ctx, id)
 	if err != nil {
@@ -159,39 +142,46 @@ func (d *dirDriver) Delete(ctx context.Context, id string, cond Condition) error
 	if err = cmp.Or(err, ctx.Err()); err != nil {
 		return err
 	}
-	storeMax(&d.deleted, v)
+	root, err := d.openRoot()
+	if err != nil {
+		return d.fsError(err)
+	}
 	if err := d.remove(ctx, id, v, !cond.IsZero()); err != nil {
+		closeRoot(root)
 		return err
 	}
-	if err := cmp.Or(d.removeDir(id), d.syncChange(id)); err != nil {
-		return goneNotDurable(err)
+	d.removeDir(id)
+	if err := d.syncChange(id, root); err != nil {
+		return d.goneNotDurable(err)
 	}
 	return nil
 }
 
-func goneNotDurable(err error) error {
-	return &detailedError{kind: ErrNotDurable, detail: "the image is gone, but a power cut may bring it back", cause: fsError(err)}
+func (d *dirDriver) goneNotDurable(err error) error {
+	return &detailedError{kind: ErrNotDurable, detail: "the image is gone, but a power cut may bring it back", cause: d.fsError(err)}
 }
 
-// remove removes the image of version v. An older version that takes its place is
-// removed too, unless only this one is meant: another process was about to put
-// it, or a union filesystem has it in a lower layer.
-func (d *dirDriver) remove(ctx context.Context, id string, v int64, only bool) error {
+// remove removes the image of version v. Another version that takes its place is
+// removed too, unless only this one is meant or the other was put later. It is one
+// that another process was about to put, or that a union filesystem has in a lower
+// layer.
+func (d *dirDriver) remove(ctx context.Context, id string, v time.Time, only bool) error {
 	for removed := false; ; {
+		d.deleted.add(id, v)
 		done, left, err := d.removeFile(ctx, id, v)
 		removed = removed || done
 		switch {
 		case err != nil:
 			return err
-		case left != nil && version(left) == v:
+		case left != nil && version(left).Equal(v):
 			return &detailedError{kind: ErrReadOnly, detail: "the image is in a part of the storage that is read-only"}
-		case left != nil && version(left) < v && !only:
+		case left != nil && !putLater(version(left), v) && !only:
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 			v = version(left)
 		case !removed:
-			return ErrNotFound // another process was faster
+			return cmp.Or(d.checkRoot(d.root), ErrNotFound) // another process was faster
 		default:
 			return nil
 		}
@@ -200,11 +190,11 @@ func (d *dirDriver) remove(ctx context.Context, id string, v int64, only bool) e
 
 // removeFile removes the file of an image. It reports whether it did, and returns
 // the file that is there afterwards, or nil.
-func (d *dirDriver) removeFile(ctx context.Context, id string, v int64) (done bool, left os.FileInfo, err error) {
+func (d *dirDriver) removeFile(ctx context.Context, id string, v time.Time) (done bool, left os.FileInfo, err error) {
 	err = whileInUse(ctx, func() error {
 		err := d.fs.Remove(imagePath(id))
 		if err != nil && !fserr.IsNotExist(err) {
-			return fsError(err)
+			return err
 		}
 		done = done || err == nil
 		left, err = d.lstat(imagePath(id))
@@ -213,8 +203,8 @@ func (d *dirDriver) removeFile(ctx context.Context, id string, v int64) (done bo
 			left = nil
 			return nil
 		case err != nil && done:
-			return goneNotDurable(err)
-		case err == nil && done && version(left) == v:
+			return d.goneNotDurable(err)
+		case err == nil && done && version(left).Equal(v):
 			return errStays
 		}
 		return err
@@ -222,25 +212,9 @@ func (d *dirDriver) removeFile(ctx context.Context, id string, v int64) (done bo
 	if errors.Is(err, errStays) {
 		err = nil
 	}
-	return done, left, err
+	return done, left, d.fsError(err)
 }
 
 // errStays is for a file that is still there after its removal. Windows may keep
 // it until the last process closes it.
 var errStays = fmt.Errorf("the file is still there: %w", syscall.EBUSY)
-
-// syncChange makes durable what has changed under an id. It syncs the root even
-// if the image's directory is not new: another process may have made that and
-// not have synced yet.
-func (d *dirDriver) syncChange(id string) error {
-	if d.noSync {
-		return nil
-	}
-	return syncDirs(d.fs, id, ".")
-}
-
-// storeMax makes a at least v.
-func storeMax(a *atomic.Int64, v int64) {
-	for old := a.Load(); old < v && !a.CompareAndSwap(old, v); old = a.Load() {
-	}
-}

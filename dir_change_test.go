@@ -15,6 +15,7 @@ import (
 	"github.com/ba692904/imagestore"
 	"github.com/ba692904/imagestore/internal/errorfs"
 	"github.com/ba692904/imagestore/internal/testimage"
+	"github.com/ba692904/imagestore/storetest/testhttp"
 	"github.com/spf13/afero"
 )
 
@@ -48,6 +49,27 @@ func TestNotDurable(t *testing.T) {
 		_, err = c.Put(t.Context(), "a", bytes.NewReader(b))
 		wantError(t, err, imagestore.ErrNotDurable, "put", "a")
 		wantError(t, c.Delete(t.Context(), "old2"), imagestore.ErrNotDurable, "delete", "old2")
+	}
+}
+
+// TestNotDurableDetail makes the look at a deleted image fail with an error that has a
+// reason of its own. The answer must be about the deletion.
+func TestNotDurableDetail(t *testing.T) {
+	t.Parallel()
+	fsys := errorfs.New(onDisk(t))
+	s := imagestore.New(fsys, nil)
+	put(t, s, "a", testimage.PNG(t, 3, 1))
+	removed := false
+	fsys.FailIf(func(op errorfs.Op) error {
+		removed = removed || op.Name == "remove"
+		if op.Name == "lstat" && removed {
+			return syscall.EMFILE
+		}
+		return nil
+	})
+	got := testhttp.Request(t, "DELETE", serve(t, s, nil).URL+"/images/a", nil)
+	if got.Code() != "not_durable" || !strings.Contains(string(got.Bytes), "the image is gone") {
+		t.Errorf("got %s %q, want not_durable and that the image is gone", got.Status, got.Bytes)
 	}
 }
 

@@ -24,7 +24,11 @@ const (
 
 // A dirFiles has the operations on files and directories that a store needs, on any
 // [afero.Fs].
-type dirFiles struct{ fs afero.Fs }
+type dirFiles struct {
+	fs afero.Fs
+	// root is the root as OpenDir has found it, and nil for other stores.
+	root os.FileInfo
+}
 
 func imagePath(id string) string { return id + "/" + imageFile }
 
@@ -130,11 +134,14 @@ func (d dirFiles) isEmpty(dir string) (bool, error) {
 	return len(names) == 0, cmp.Or(err, f.Close())
 }
 
-// removeDir removes the directory of a deleted image if it is empty. It ignores
-// another process that removes the directory first or keeps it open: Sweep removes
-// what is left.
-func (d dirFiles) removeDir(id string) error {
-	err := whileInUse(context.Background(), func() error {
+// removeDir removes the directory of a deleted image if it is empty. A link to a
+// directory is not the store's, and stays. Errors are ignored: an empty directory is
+// not visible, and the next Put uses it.
+func (d dirFiles) removeDir(id string) {
+	if fi, err := d.lstat(id); err != nil || !fi.IsDir() {
+		return
+	}
+	_ = whileInUse(context.Background(), func() error {
 		// isEmpty comes first because MemMapFs removes a directory that is not empty.
 		empty, err := d.isEmpty(id)
 		if err == nil && empty {
@@ -142,10 +149,6 @@ func (d dirFiles) removeDir(id string) error {
 		}
 		return err
 	})
-	if fserr.IsNotExist(err) || errors.Is(err, fs.ErrExist) || fserr.IsInUse(err) {
-		return nil
-	}
-	return err
 }
 
 // ids iterates over the names in the root that can be ids, in no order.
@@ -232,13 +235,54 @@ func notFound(err error) error {
 	return err
 }
 
-// fsError gives an error of the filesystem its reason, where callers care.
-func fsError(err error) error {
+// fsError gives an error of the filesystem its reason, where callers care. Every
+// error of the driver passes through it.
+func (d dirFiles) fsError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*detailedError](err); ok && e.kind != ErrNotFound {
+		return err // it has its reason
+	}
 	switch {
+	case fserr.IsNotExist(err):
+		return cmp.Or(d.checkRoot(d.root), err)
 	case fserr.IsNoSpace(err):
 		return &detailedError{kind: ErrNoSpace, cause: err}
 	case fserr.IsReadOnly(err):
 		return &detailedError{kind: ErrReadOnly, cause: err}
+	case fserr.IsTooManyFiles(err):
+		return &detailedError{kind: ErrUnavailable, detail: "too many open files; try again", cause: err}
+	case fserr.IsCrossDevice(err):
+		return &detailedError{kind: ErrNotImplemented, detail: "the image's directory is on another filesystem than " + stagingDir + ", so an upload cannot be moved there in one step", cause: err}
 	}
 	return err
+}
+
+// identify describes the root, for checkRoot. It returns nil if the root is
+// missing, or if the filesystem cannot tell one directory from another.
+func (d dirFiles) identify() os.FileInfo {
+	fi, err := d.fs.Stat(".")
+	// Windows looks at the first SameFile which directory it is.
+	if err != nil || !os.SameFile(fi, fi) {
+		return nil
+	}
+	return fi
+}
+
+// checkRoot returns an error if the root was moved away, or its disk unmounted. was
+// describes the root as it was found before. The root may be replaced by another one
+// that has a staging directory.
+func (d dirFiles) checkRoot(was os.FileInfo) error {
+	if was == nil {
+		return nil
+	}
+	fi, err := d.fs.Stat(".")
+	if err == nil && !os.SameFile(was, fi) {
+		_, err = d.fs.Stat(stagingDir)
+	}
+	if fserr.IsNotExist(err) {
+		return &detailedError{kind: ErrUnavailable, detail: "the store's directory is gone", cause: err}
+	}
+	return d.fsError(err)
 }

@@ -3,7 +3,7 @@ package imagestore
 import (
 	"context"
 	"errors"
-	"io/fs"
+	"fmt"
 	"iter"
 	"path"
 	"slices"
@@ -29,11 +29,15 @@ func (d *dirDriver) List(ctx context.Context, opts ListOptions) iter.Seq2[Info, 
 		if opts.Limit > 0 { // then most names of a large window would go to waste
 			size = min(max(opts.Limit, minWindow), maxWindow)
 		}
+		root := d.root
+		if root == nil {
+			root = d.identify()
+		}
 		listed, after := 0, opts.After
 		for {
 			window, more, err := d.window(ctx, opts.Prefix, after, size)
 			if err != nil {
-				yield(Info{}, err)
+				yield(Info{}, d.fsError(err))
 				return
 			}
 			for _, id := range window {
@@ -45,7 +49,7 @@ func (d *dirDriver) List(ctx context.Context, opts ListOptions) iter.Seq2[Info, 
 				if errors.Is(err, ErrNotFound) {
 					continue // a directory without an image
 				}
-				if !yield(info, err) {
+				if !yield(info, d.fsError(err)) {
 					return
 				}
 				if listed++; listed == opts.Limit {
@@ -53,10 +57,14 @@ func (d *dirDriver) List(ctx context.Context, opts ListOptions) iter.Seq2[Info, 
 				}
 			}
 			if !more {
-				return
+				break
 			}
 			after = window[len(window)-1]
 			size = min(8*size, maxWindow) // so that directories without images cost few passes
+		}
+		// Without the root, every image looks deleted.
+		if err := d.checkRoot(root); err != nil {
+			yield(Info{}, err)
 		}
 	}
 }
@@ -101,56 +109,45 @@ func (d *dirDriver) window(ctx context.Context, prefix, after string, size int) 
 }
 
 // Sweep implements [Sweeper]. It removes staged files that were not written to for
-// longer than olderThan, and empty directories that are as old.
+// longer than olderThan. It touches nothing that the store has not made, and follows
+// no link. Empty directories stay, because they may be somebody else's.
 func (d *dirDriver) Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error) {
+	fi, err := d.lstat(stagingDir)
+	if fserr.IsNotExist(err) {
+		return 0, d.checkRoot(d.root) // nothing was ever put
+	}
+	if err == nil && !fi.IsDir() {
+		err = errors.New(stagingDir + " is not a directory, so nothing in it is removed")
+	}
+	if err != nil {
+		return 0, d.fsError(err)
+	}
 	before := time.Now().Add(-olderThan)
-	remove := func(name string) error {
+	failed := 0
+	var first error // which stops no other file from being removed
+	for name, err := range d.names(ctx, stagingDir) {
+		if err != nil {
+			return removed, d.fsError(err)
+		}
+		if !isStaged(name) {
+			continue
+		}
+		name = path.Join(stagingDir, name)
 		fi, err := d.lstat(name)
-		if err == nil && fi.ModTime().Before(before) {
+		if err == nil && fi.Mode().IsRegular() && fi.ModTime().Before(before) {
 			if err = d.fs.Remove(name); err == nil {
 				removed++
 			}
 		}
-		if fserr.IsNotExist(err) || fserr.IsInUse(err) {
-			return nil // another process was faster, or still needs it
+		if err == nil || fserr.IsNotExist(err) || fserr.IsInUse(err) {
+			continue // another process was faster, or still needs it
 		}
-		return fsError(err)
-	}
-	for name, err := range d.names(ctx, stagingDir) {
-		if err == nil {
-			err = remove(path.Join(stagingDir, name))
-		}
-		if err != nil {
-			return removed, err
+		if failed++; failed == 1 {
+			first = d.fsError(err)
 		}
 	}
-	for id, err := range d.ids(ctx) {
-		if err == nil {
-			err = d.sweepDir(ctx, id, remove)
-		}
-		if err != nil {
-			return removed, err
-		}
+	if failed > 0 {
+		return removed, fmt.Errorf("staged files that cannot be removed: %d, the first of them: %w", failed, first)
 	}
 	return removed, nil
-}
-
-// sweepDir removes the directory of an id if it is empty.
-func (d *dirDriver) sweepDir(ctx context.Context, id string, remove func(string) error) error {
-	if _, err := d.stat(ctx, id); !errors.Is(err, ErrNotFound) {
-		return nil
-	}
-	unlock, err := d.locks.Lock(ctx, id)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	empty, err := d.isEmpty(id)
-	if err != nil || !empty {
-		return nil // a file, or a directory that others use
-	}
-	if err := remove(id); !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil // another process has put an image
 }

@@ -1,33 +1,42 @@
 package imagestore
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
-	"github.com/ba692904/imagestore/internal/fserr"
+	"github.com/spf13/afero"
 )
 
-// prepareDir makes a directory for a Store and returns its absolute path.
-func prepareDir(dir string) (root string, err error) {
-	if root, err = filepath.Abs(dir); err != nil {
-		return "", err
+// openDir returns a driver for a directory of the operating system. It stages a file
+// to find out whether uploads can be stored.
+func openDir(dir string, noSync bool) (*dirDriver, error) {
+	root, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
 	}
+	d := newDirDriver(afero.NewBasePathFs(afero.NewOsFs(), root), noSync)
 	_, statErr := os.Stat(root)
 	if err := os.MkdirAll(root, 0o777); err != nil {
-		return "", err
+		return nil, d.fsError(err)
 	}
 	if statErr != nil {
 		syncParents(root)
 	}
-	f, err := os.CreateTemp(root, ".check-")
-	if fserr.IsNoSpace(err) {
-		return root, nil
+	d.root = d.identify()
+	up, err := d.Create(context.Background())
+	switch {
+	case errors.Is(err, ErrNoSpace), errors.Is(err, ErrReadOnly):
+		return d, nil // images can be read
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("it cannot be written: give this user the permission to write to it: %w", err)
+	case err != nil:
+		return nil, err
 	}
-	if err != nil {
-		return "", err
-	}
-	return root, errors.Join(f.Close(), os.Remove(f.Name()))
+	return d, up.Abort()
 }
 
 // syncParents makes a new directory durable, whose entry is in the one above. It

@@ -10,13 +10,39 @@ import (
 	"github.com/spf13/afero"
 )
 
-// syncDirs makes the entries of two directories durable. Both Syncs run at the
-// same time, so that a journal commits once for both, and for other changes that
-// wait.
-func syncDirs(fsys afero.Fs, a, b string) error {
-	other := make(chan error, 1)
-	go func() { other <- recovered(func() error { return syncDir(fsys, b) }) }()
-	err := cmp.Or(recovered(func() error { return syncDir(fsys, a) }), <-other)
+// openRoot opens the root before a change, for syncChange. So a change that runs out
+// of file descriptors fails before it is made. With NoSync it returns nil.
+func (d *dirDriver) openRoot() (afero.File, error) {
+	if d.noSync {
+		return nil, nil
+	}
+	return d.fs.Open(".")
+}
+
+// closeRoot closes the root if the change has failed.
+func closeRoot(root afero.File) {
+	if root != nil {
+		_ = root.Close()
+	}
+}
+
+// syncChange makes durable what has changed under an id, and closes the root. It
+// syncs the root even if the image's directory is not new: another process may have
+// made that and not have synced yet. Both Syncs run at the same time, so that a
+// journal commits once for both, and for other changes that wait.
+func (d *dirDriver) syncChange(id string, root afero.File) error {
+	if root == nil {
+		return nil
+	}
+	ofRoot := make(chan error, 1)
+	go func() { ofRoot <- recovered(func() error { return syncAndClose(root) }) }()
+	ofID := func() error { return recovered(func() error { return syncDir(d.fs, id) }) }
+	err := ofID()
+	rootErr := <-ofRoot
+	if fserr.IsTooManyFiles(err) { // the root has given its descriptor back
+		err = ofID()
+	}
+	err = cmp.Or(err, rootErr)
 	if p, ok := err.(*panicError); ok {
 		panic(p) // where the caller of the Store can recover
 	}
@@ -36,7 +62,11 @@ func syncDir(fsys afero.Fs, name string) error {
 	if err != nil {
 		return err
 	}
-	err = f.Sync()
+	return syncAndClose(f)
+}
+
+func syncAndClose(f afero.File) error {
+	err := f.Sync()
 	if fserr.IsSyncUnsupported(err) {
 		err = nil
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/ba692904/imagestore/internal/fserr"
@@ -29,7 +30,7 @@ type dirUpload struct {
 func (d *dirDriver) Create(ctx context.Context) (Upload, error) {
 	u := &dirUpload{d: d}
 	if err := u.create(); err != nil {
-		return nil, fsError(err)
+		return nil, d.fsError(err)
 	}
 	return u, nil
 }
@@ -40,19 +41,38 @@ func (u *dirUpload) create() (err error) {
 	u.name = path.Join(stagingDir, rand.Text())
 	u.f, err = u.d.createFile(u.name)
 	if fserr.IsNotExist(err) {
-		if err := u.d.fs.MkdirAll(stagingDir, 0o777); err != nil {
+		if err := u.d.makeStagingDir(); err != nil {
 			return err
 		}
-		u.f, err = u.d.createFile(u.name)
+		if u.f, err = u.d.createFile(u.name); fserr.IsNotExist(err) {
+			err = fmt.Errorf("%s is not a directory: %w", stagingDir, err)
+		}
 	}
 	return err
+}
+
+// makeStagingDir also makes the root, unless OpenDir has found it before.
+func (d *dirDriver) makeStagingDir() (err error) {
+	if d.root == nil {
+		return d.fs.MkdirAll(stagingDir, 0o777)
+	}
+	if err = d.checkRoot(d.root); err == nil {
+		_, err = d.mkdir(stagingDir)
+	}
+	return err
+}
+
+// isStaged reports whether the name of a file is one that create makes, 26
+// characters of [rand.Text].
+func isStaged(name string) bool {
+	return len(name) == 26 && strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
 // Write implements [Upload].
 func (u *dirUpload) Write(p []byte) (int, error) {
 	n, err := u.f.Write(p)
 	u.size += int64(n)
-	return n, fsError(err)
+	return n, u.d.fsError(err)
 }
 
 // Commit implements [Upload]. The image becomes visible at the rename.
@@ -66,17 +86,21 @@ func (u *dirUpload) Commit(ctx context.Context, id string, meta Meta, cond Condi
 	if err != nil {
 		return PutResult{}, err
 	}
-	// The lock is held, so the version is later than the one that it replaces.
-	v, err := u.finish(max(old, u.d.deleted.Load()))
-	if err == nil {
-		err = u.rename(ctx, id, !exists)
-	}
+	v, err := u.finish(id, old)
 	if err != nil {
-		return PutResult{}, fsError(err)
+		return PutResult{}, u.d.fsError(err)
+	}
+	root, err := u.d.openRoot()
+	if err != nil {
+		return PutResult{}, u.d.fsError(err)
+	}
+	if err := u.rename(ctx, id, !exists); err != nil {
+		closeRoot(root)
+		return PutResult{}, u.d.fsError(err)
 	}
 	result := PutResult{newInfo(id, u.size, v), exists}
-	if err := u.d.syncChange(id); err != nil {
-		return result, &detailedError{kind: ErrNotDurable, detail: "the image is in place, but a power cut may undo that", cause: fsError(err)}
+	if err := u.d.syncChange(id, root); err != nil {
+		return result, &detailedError{kind: ErrNotDurable, detail: "the image is in place, but a power cut may undo that", cause: u.d.fsError(err)}
 	}
 	return result, nil
 }
@@ -93,55 +117,56 @@ func (u *dirUpload) Abort() (err error) {
 	return cmp.Or(u.d.fs.Remove(u.name), err)
 }
 
-// finish gives the file a version later than after, makes both durable and
-// closes it.
-func (u *dirUpload) finish(after int64) (v int64, err error) {
-	if v, err = u.setVersion(after); err != nil {
-		return 0, err
+// finish gives the file a version, makes both durable and closes it. old is the
+// version that it replaces. The lock of the id is held.
+func (u *dirUpload) finish(id string, old time.Time) (v time.Time, err error) {
+	if v, err = u.setVersion(id, old); err != nil {
+		return v, err
 	}
 	if !u.d.noSync {
 		if err := u.f.Sync(); err != nil {
-			return 0, err
+			return v, err
 		}
 	}
 	f := u.f
 	u.f = nil
 	if err := f.Close(); err != nil {
-		return 0, err
+		return v, err
 	}
 	fi, err := u.d.fs.Stat(u.name)
 	if err != nil {
-		return 0, err
+		return v, err
 	}
 	if fi.Size() != u.size {
-		return 0, fmt.Errorf("the filesystem kept %d of %d bytes", fi.Size(), u.size)
+		return v, fmt.Errorf("the filesystem kept %d of %d bytes", fi.Size(), u.size)
 	}
-	if version(fi) != v { // MemMapFs sets the time when a file is closed
-		t := time.Unix(0, v)
-		return v, u.d.fs.Chtimes(u.name, t, t)
+	if !version(fi).Equal(v) { // MemMapFs sets the time when a file is closed
+		return v, u.d.fs.Chtimes(u.name, v, v)
 	}
 	return v, nil
 }
 
 // setVersion gives the file a modification time that no version of its image had
 // before. It returns the time as the filesystem keeps it.
-func (u *dirUpload) setVersion(after int64) (v int64, err error) {
+func (u *dirUpload) setVersion(id string, old time.Time) (v time.Time, err error) {
+	now := time.Now()
+	after := latest(now, old, u.d.deleted.get(id))
+	next := nextVersion(now, after)
 	// Two seconds are the coarsest step that a filesystem is known to have.
 	for _, step := range [...]time.Duration{0, 2 * time.Second} {
-		// The clock may stand still or have been set back.
-		t := time.Unix(0, max(time.Now().UnixNano(), after+1)).Add(step)
+		t := next.Add(step)
 		if err := u.d.fs.Chtimes(u.name, t, t); err != nil && !fserr.IsUnsupported(err) {
-			return 0, err
+			return v, err
 		}
 		fi, err := u.d.fs.Stat(u.name)
 		if err != nil {
-			return 0, err
+			return v, err
 		}
-		if v = version(fi); v > after {
+		if v = version(fi); later(v, after) && !v.Equal(old) {
 			return v, nil
 		}
 	}
-	return 0, fmt.Errorf("the filesystem keeps no modification time later than %v", time.Unix(0, after).UTC())
+	return v, fmt.Errorf("the filesystem gives a new version the time %v, which is no later than the old one's", v)
 }
 
 // rename moves the finished file to where readers find it.

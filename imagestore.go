@@ -60,15 +60,19 @@ func New(fsys afero.Fs, opts *Options) *Store {
 }
 
 // OpenDir returns a Store that keeps its images in a directory of the operating
-// system. It creates the directory durably if it is missing. It writes a file to
+// system. It creates the directory durably if it is missing. It stages a file to
 // find out whether uploads can be stored. A full disk is no error, because images
-// can still be read, and deleted to make room. Nil options are the defaults.
+// can still be read, and deleted to make room. Neither is a read-only filesystem.
+// Nil options are the defaults.
+//
+// The Store never creates the directory again. Its methods fail with [ErrUnavailable]
+// while the directory is gone, such as after an unmount.
 func OpenDir(dir string, opts *Options) (*Store, error) {
-	root, err := prepareDir(dir)
+	d, err := openDir(dir, opts != nil && opts.NoSync)
 	if err != nil {
-		return nil, fmt.Errorf("imagestore: open directory: %w", fsError(err))
+		return nil, fmt.Errorf("imagestore: open directory: %w", err)
 	}
-	return New(afero.NewBasePathFs(afero.NewOsFs(), root), opts), nil
+	return NewWithDriver(d, opts), nil
 }
 
 // NewWithDriver returns a Store that keeps its images with d. Nil options are
@@ -100,8 +104,8 @@ func (s *Store) Options() Options { return s.opts }
 // again in one step with the change. Errors: [ErrInvalidID], [ErrBadRequest],
 // [ErrUnsupportedType], [ErrInvalidImage], [ErrTooLarge],
 // [ErrPreconditionFailed], [ErrReadOnly], [ErrNoSpace], [ErrUnavailable],
-// ctx's, r's and the storage's. After [ErrNotDurable] the new image is what
-// readers see, and the result describes it.
+// [ErrNotImplemented], ctx's, r's and the storage's. After [ErrNotDurable] the new
+// image is what readers see, and the result describes it.
 func (s *Store) Put(ctx context.Context, id string, r io.Reader, conds ...Condition) (result PutResult, err error) {
 	defer wrap("put", id, &err)
 	cond, err := s.admit(ctx, id, conds)
@@ -260,11 +264,12 @@ func (s *Store) Verify(ctx context.Context, id string) (err error) {
 	return verifyError(err)
 }
 
-// Sweep removes leftovers of crashes that are older than olderThan, such as staged
-// uploads and empty directories. It returns their number. It may run while this and
-// other processes use the store, if olderThan is longer than an upload may stall. An
-// upload that is swept fails and harms nothing. Where the storage keeps nothing of
-// an interrupted upload, Sweep does nothing.
+// Sweep removes uploads that crashes have interrupted and that are older than
+// olderThan. It returns their number. One that cannot be removed is an error, and the
+// others are removed all the same. It may run while this and other processes use the
+// store, if olderThan is longer than an upload may stall. An upload that is swept fails
+// and harms nothing. Where the storage keeps nothing of an interrupted upload, Sweep
+// does nothing.
 func (s *Store) Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error) {
 	defer wrap("sweep", "", &err)
 	sweeper, ok := s.driver.(Sweeper)

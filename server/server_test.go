@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"io/fs"
@@ -266,7 +267,11 @@ func TestSweepFails(t *testing.T) {
 		var log bytes.Buffer
 		ctx, cancel := context.WithTimeout(t.Context(), sweepInterval+time.Second)
 		defer cancel()
-		store := imagestore.New(brokenFs{Fs: afero.NewMemMapFs(), root: true}, nil)
+		fsys := afero.NewMemMapFs()
+		if err := afero.WriteFile(fsys, ".staging", nil, 0o666); err != nil { // no directory
+			t.Fatal(err)
+		}
+		store := imagestore.New(fsys, nil)
 		sweep(ctx, store, time.Hour, slog.New(slog.NewTextHandler(&log, nil)))
 		if got := strings.Count(log.String(), "sweep failed"); got != 2 {
 			t.Errorf("got %d errors in log %q, want 2", got, log.String())
@@ -284,7 +289,7 @@ func TestSweep(t *testing.T) {
 		maxTimeout:                5 * sweepInterval, // after 97 hours
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			const left = ".staging/left"
+			left := ".staging/" + rand.Text()
 			fsys := afero.NewMemMapFs()
 			now := time.Now()
 			if err := errors.Join(afero.WriteFile(fsys, left, []byte("x"), 0o666), fsys.Chtimes(left, now, now)); err != nil {
@@ -322,11 +327,12 @@ func TestSweep(t *testing.T) {
 func TestSweepAtStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fsys := afero.NewMemMapFs()
-		if err := afero.WriteFile(fsys, ".staging/left", []byte("x"), 0o666); err != nil {
+		left, young := ".staging/"+rand.Text(), ".staging/"+rand.Text()
+		if err := afero.WriteFile(fsys, left, []byte("x"), 0o666); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		if err := afero.WriteFile(fsys, ".staging/young", []byte("x"), 0o666); err != nil {
+		if err := afero.WriteFile(fsys, young, []byte("x"), 0o666); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Hour)
@@ -334,10 +340,10 @@ func TestSweepAtStart(t *testing.T) {
 		ended := make(chan error)
 		go func() { ended <- Serve(ctx, make(pipes), imagestore.New(fsys, nil), &Config{Timeout: minTimeout}) }()
 		synctest.Wait()
-		if _, err := fsys.Stat(".staging/left"); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := fsys.Stat(left); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("old file: got %v, want no such file", err)
 		}
-		if _, err := fsys.Stat(".staging/young"); err != nil {
+		if _, err := fsys.Stat(young); err != nil {
 			t.Errorf("young file: got %v, want it kept", err)
 		}
 		cancel()

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"net"
@@ -132,18 +133,19 @@ func TestStop(t *testing.T) {
 func TestSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fsys := afero.NewMemMapFs()
+		staged := ".staging/" + rand.Text()
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		leave := func() {
 			old := time.Now().Add(-3 * time.Hour)
-			if err := errors.Join(afero.WriteFile(fsys, ".staging/old", nil, 0o666), fsys.Chtimes(".staging/old", old, old)); err != nil {
+			if err := errors.Join(afero.WriteFile(fsys, staged, nil, 0o666), fsys.Chtimes(staged, old, old)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		wantGone := func(when string) {
 			t.Helper()
 			synctest.Wait()
-			if _, err := fsys.Stat(".staging/old"); !errors.Is(err, os.ErrNotExist) {
+			if _, err := fsys.Stat(staged); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("got %v for a staged file %s, want %v", err, when, os.ErrNotExist)
 			}
 		}

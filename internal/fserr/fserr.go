@@ -10,7 +10,9 @@ import (
 
 // Windows' error codes, which mean something else on other systems.
 const (
+	windowsTooManyFiles     = syscall.Errno(4)
 	windowsAccessDenied     = syscall.Errno(5)
+	windowsNotSameDevice    = syscall.Errno(17)
 	windowsWriteProtect     = syscall.Errno(19)
 	windowsSharingViolation = syscall.Errno(32)
 	windowsHandleDiskFull   = syscall.Errno(39)
@@ -53,6 +55,18 @@ func IsReadOnly(err error) bool {
 // file while it is renamed or removed. Some network filesystems do the same.
 func IsInUse(err error) bool {
 	return errors.Is(err, syscall.EBUSY) || isWindows(err, windowsAccessDenied, windowsSharingViolation)
+}
+
+// IsTooManyFiles reports whether the process, or the system, has no file descriptor
+// left.
+func IsTooManyFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || isWindows(err, windowsTooManyFiles)
+}
+
+// IsCrossDevice reports whether a file cannot be renamed because the new name is on
+// another filesystem.
+func IsCrossDevice(err error) bool {
+	return errors.Is(err, syscall.EXDEV) || isWindows(err, windowsNotSameDevice)
 }
 
 func isWindows(err error, codes ...syscall.Errno) bool {

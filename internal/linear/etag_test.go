@@ -60,7 +60,8 @@ func TestETagsNeverRepeat(t *testing.T) {
 			}
 			for range 50 {
 				info := put()
-				if info.ModTime.Before(first.ModTime.Add(ahead)) {
+				// A date that is further ahead is wrong, and does not spread.
+				if ahead < 24*time.Hour && info.ModTime.Before(first.ModTime.Add(ahead)) {
 					t.Fatalf("%s: got an image from %v, want one from %v later or more", test.name, info.ModTime, ahead)
 				}
 				put(imagestore.IfMatch(info.ETag))

@@ -16,7 +16,8 @@ import (
 )
 
 // A Command is the command line of a server. Every Command has the flags -addr,
-// -hosts, -max-bytes, -timeout, -verify and -verify-pixels.
+// -hosts, -max-bytes, -max-connections, -max-pixels, -timeout, -verify and
+// -verify-pixels.
 type Command struct {
 	// Name is the name of the program, such as "imaged". It begins the messages.
 	Name string
@@ -32,9 +33,11 @@ type Command struct {
 }
 
 // Main runs the command with the arguments of the process until an interrupt or
-// SIGTERM. A second signal kills the process. If the command fails, Main prints
-// one line on the standard error and exits with status 1.
+// SIGTERM. A second signal kills the process. A reader of its output that goes away
+// does not. If the command fails, Main prints one line on the standard error and
+// exits with status 1.
 func (c Command) Main() {
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	if err := c.Run(ctx, os.Args[1:], os.Stdout); err != nil {
@@ -50,6 +53,8 @@ func (c Command) Run(ctx context.Context, args []string, stdout io.Writer) error
 	addr := flags.String("addr", "127.0.0.1:8080", "`host:port` to listen on; without a host, all interfaces")
 	hosts := flags.String("hosts", "", "`names` of this server, separated by commas. If there are any, or if -addr is\non loopback, requests for other hosts are refused, except those for localhost")
 	maxBytes := flags.Int64("max-bytes", imagestore.DefaultMaxBytes, "size of the largest image accepted, in `bytes`")
+	maxPixels := flags.Int64("max-pixels", imagestore.DefaultMaxPixels, "width × height of the largest image accepted, in `pixels`")
+	maxConnections := flags.Int("max-connections", defaultConnections, "`number` of connections accepted at once; more wait until others end")
 	timeout := flags.Duration("timeout", imagestore.DefaultTimeout, "longest `time` that a client may take for 64 KiB, "+timeoutRange)
 	verify := flags.Bool("verify", false, "check all stored images instead of serving them: list those that are invalid or\ncannot be read, and fail if there are any")
 	verifyPixels := flags.Bool("verify-pixels", false, "decompress every image that is uploaded or checked: finds more, takes longer")
@@ -72,29 +77,35 @@ func (c Command) Run(ctx context.Context, args []string, stdout io.Writer) error
 	}
 	names := strings.FieldsFunc(*hosts, func(r rune) bool { return r == ',' || r == ' ' })
 	if *hosts != "" && len(names) == 0 {
-		names = []string{""} // which checkHosts refuses; none would turn the check off
+		names = []string{""} // which parseHosts refuses; none would turn the check off
 	}
-	if err := checkHosts(names); err != nil {
+	if _, err := parseHosts(names); err != nil {
 		return fmt.Errorf("-hosts %w", err)
 	}
 	if err := checkTimeout(*timeout); err != nil {
 		return fmt.Errorf("-timeout %w", err)
 	}
-	if *maxBytes <= 0 {
-		return fmt.Errorf("-max-bytes is %d: it must be at least 1, such as %d", *maxBytes, imagestore.DefaultMaxBytes)
+	if err := checkPositive(*maxBytes, imagestore.DefaultMaxBytes); err != nil {
+		return fmt.Errorf("-max-bytes %w", err)
+	}
+	if err := checkPositive(*maxPixels, imagestore.DefaultMaxPixels); err != nil {
+		return fmt.Errorf("-max-pixels %w", err)
+	}
+	if err := checkPositive(*maxConnections, defaultConnections); err != nil {
+		return fmt.Errorf("-max-connections %w", err)
 	}
 	if _, _, err := net.SplitHostPort(*addr); err != nil {
 		return fmt.Errorf("-addr is %q: it must be host:port, such as 127.0.0.1:8080", *addr)
 	}
 
-	store, where, err := c.Open(ctx, &imagestore.Options{MaxBytes: *maxBytes, VerifyPixels: *verifyPixels}, *verify)
+	store, where, err := c.Open(ctx, &imagestore.Options{MaxBytes: *maxBytes, MaxPixels: *maxPixels, VerifyPixels: *verifyPixels}, *verify)
 	if err != nil {
 		return err
 	}
 	if *verify {
 		total, err := verifyAll(ctx, store, stdout, terminal(os.Stderr))
 		if err == nil {
-			fmt.Fprintf(stdout, "%s: all %d images are valid\n", c.Name, total)
+			_, err = fmt.Fprintf(stdout, "%s: all %d images are valid\n", c.Name, total)
 		}
 		return err
 	}
@@ -103,7 +114,7 @@ func (c Command) Run(ctx context.Context, args []string, stdout io.Writer) error
 		return fmt.Errorf("-addr is %q: %w", *addr, err)
 	}
 	fmt.Fprintf(stdout, "%s: listening on http://%s, storing in %s\n", c.Name, ln.Addr(), where)
-	return Serve(ctx, ln, store, &Config{Hosts: names, Timeout: *timeout})
+	return Serve(ctx, ln, store, &Config{Hosts: names, Timeout: *timeout, MaxConnections: *maxConnections})
 }
 
 // terminal returns f if it is a terminal, else nil.

@@ -35,10 +35,10 @@ func TestCommand(t *testing.T) {
 		t.Errorf("-h: got %q, %v, want the usage", out.String(), err)
 	}
 	out.Reset()
-	if err := c.Run(t.Context(), []string{"-verify", "-verify-pixels", "-max-bytes", "7", "-bucket", "b"}, &out); err != nil || out.String() != "imaged-x: all 0 images are valid\n" {
+	if err := c.Run(t.Context(), []string{"-verify", "-verify-pixels", "-max-bytes", "7", "-max-pixels", "8", "-bucket", "b"}, &out); err != nil || out.String() != "imaged-x: all 0 images are valid\n" {
 		t.Errorf("-verify: got %q, %v, want all valid", out.String(), err)
 	}
-	if want := (imagestore.Options{MaxBytes: 7, VerifyPixels: true}); got != want || !gotReadOnly || bucket != "b" {
+	if want := (imagestore.Options{MaxBytes: 7, MaxPixels: 8, VerifyPixels: true}); got != want || !gotReadOnly || bucket != "b" {
 		t.Errorf("-verify: got %+v, %v, %q, want %+v, true, b", got, gotReadOnly, bucket, want)
 	}
 
@@ -78,9 +78,11 @@ func TestFlags(t *testing.T) {
 		{[]string{"-max-bytes", "0"}, "-max-bytes is 0: it must be at least 1, such as 67108864"},
 		{[]string{"-max-bytes", "-1"}, "-max-bytes is -1: it must be at least 1, such as 67108864"},
 		{[]string{"-max-bytes", "many"}, `invalid value "many" for flag -max-bytes: parse error (imaged-x -h lists the flags)`},
-		{[]string{"-hosts", "a.example,http://b.example"}, `-hosts has "http://b.example": it must be a host name or an address, such as photos.example`},
-		{[]string{"-hosts", ","}, `-hosts has "": it must be a host name or an address, such as photos.example`},
-		{[]string{"-hosts", ":80"}, `-hosts has ":80": it must be a host name or an address, such as photos.example`},
+		{[]string{"-max-pixels", "0"}, "-max-pixels is 0: it must be at least 1, such as 134217728"},
+		{[]string{"-max-connections", "0"}, "-max-connections is 0: it must be at least 1, such as 4096"},
+		{[]string{"-hosts", "a.example,http://b.example"}, `-hosts has "http://b.example": it must be a host name in ASCII or an address, without scheme, path or pattern, such as b.example`},
+		{[]string{"-hosts", ","}, `-hosts has "": it must be a host name in ASCII or an address, without scheme, path or pattern, such as photos.example`},
+		{[]string{"-hosts", ":80"}, `-hosts has ":80": it must be a host name in ASCII or an address, without scheme, path or pattern, such as photos.example`},
 		{[]string{"-addr", ""}, `-addr is "": it must be host:port, such as 127.0.0.1:8080`},
 		{[]string{"-addr", "nonsense"}, `-addr is "nonsense": it must be host:port, such as 127.0.0.1:8080`},
 		{[]string{"-port", "80"}, "flag provided but not defined: -port (imaged-x -h lists the flags)"},
@@ -187,6 +189,29 @@ func TestVerify(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+
+// TestVerifyCannotPrint checks that -verify fails if its findings cannot be printed,
+// and does not go on.
+func TestVerifyCannotPrint(t *testing.T) {
+	for images, want := range map[int]string{0: syscall.EPIPE.Error(), 3: "verification ended early, 1 images: 1 invalid, 0 cannot be read: " + syscall.EPIPE.Error()} {
+		fsys := afero.NewMemMapFs()
+		for i := range images {
+			if err := afero.WriteFile(fsys, path.Join(string(rune('a'+i)), "image.png"), []byte("hello"), 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := Command{Name: "x", Open: func(_ context.Context, opts *imagestore.Options, _ bool) (*imagestore.Store, string, error) {
+			return imagestore.New(fsys, opts), "", nil
+		}}
+		if err := c.Run(t.Context(), []string{"-verify"}, brokenWriter{}); err == nil || err.Error() != want {
+			t.Errorf("%d images: got %v, want %s", images, err, want)
+		}
 	}
 }
 

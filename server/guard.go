@@ -2,67 +2,61 @@ package server
 
 import (
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/ba692904/imagestore/internal/problem"
 )
 
-// guard protects h from web pages of other sites in a browser that can reach the
-// server. It refuses changes that the browser sends for another site, as
-// [http.CrossOriginProtection] recognizes them.
-//
-// With checkHost it also refuses requests for other hosts than hosts and those
-// of the loopback interface, on any port. A page whose domain suddenly resolves
-// to 127.0.0.1 has the same origin as the server (DNS rebinding). It cannot
-// choose another Host.
-func guard(h http.Handler, checkHost bool, hosts []string) http.Handler {
-	origins := http.NewCrossOriginProtection()
-	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// A guard protects the images from web pages of other sites in a browser that can
+// reach the server. What it refuses does not depend on what is stored.
+type guard struct {
+	images http.Handler
+	hosts  []host
+	// checkHost refuses requests for other hosts than hosts and those of the
+	// loopback interface. A page whose domain suddenly resolves to 127.0.0.1 has
+	// the same origin as the server (DNS rebinding). It cannot choose another Host.
+	checkHost bool
+	// checkReads refuses reads that a browser sends to the loopback interface for a
+	// page elsewhere. Such a page could find out by <img> which images somebody has.
+	checkReads bool
+	changes    http.CrossOriginProtection
+}
+
+func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := parseHost(r.Host)
+	local := h.isLoopback()
+	switch {
+	case g.checkHost && !local && !slices.Contains(g.hosts, h) && !isWithoutHost(r):
+		problem.Write(w, http.StatusForbidden, "foreign_host",
+			fmt.Sprintf("the request is for the host %.100q, which is not one of this server's; if that is its name, add it to the hosts in the server's configuration", r.Host))
+	case g.changes.Check(r) != nil && !slices.Contains(g.hosts, hostOf(r.Header.Get("Origin"))):
 		problem.Write(w, http.StatusForbidden, "cross_origin",
-			fmt.Sprintf("a page of another site, with the Origin %.100q, may not change anything here", r.Header.Get("Origin")))
-	}))
-	h = origins.Handler(h)
-	if !checkHost {
-		return h
+			fmt.Sprintf("a page of another site may not change anything here: its Origin is %.100q, the Host of the request is %.100q; %s",
+				r.Header.Get("Origin"), r.Host, passHost))
+	case g.checkReads && local && isEmbedded(r) && !g.isOwn(hostOf(r.Header.Get("Origin"))) && !g.isOwn(hostOf(r.Referer())):
+		problem.Write(w, http.StatusForbidden, "cross_origin",
+			fmt.Sprintf("a page of another site may not use what is on this machine: the Host of the request is %.100q, and neither Origin nor Referer names a page on localhost; "+
+				"a page on localhost needs a referrer policy that sends its origin; %s", r.Host, passHost))
+	default:
+		g.images.ServeHTTP(w, r)
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name := hostname(r.Host)
-		if !isLoopback(name) && !slices.ContainsFunc(hosts, func(host string) bool { return strings.EqualFold(hostname(host), name) }) {
-			problem.Write(w, http.StatusForbidden, "foreign_host",
-				fmt.Sprintf("the request is for the host %.100q, which is not one of this server's; if that is its name, add it to the hosts in the server's configuration", name))
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
 }
 
-// hostname returns a Host header field without the port.
-func hostname(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	return strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-}
+const passHost = "a proxy must pass the Host on, in nginx with proxy_set_header Host $http_host, or the name of the site must be in the hosts of the server's configuration"
 
-// isLoopback reports whether a name, or an address, is this machine's own.
-func isLoopback(name string) bool {
-	if strings.EqualFold(name, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(name)
-	return err == nil && addr.Unmap().IsLoopback()
-}
+// isOwn reports whether pages of h may use images on the loopback interface.
+func (g *guard) isOwn(h host) bool { return h.isLoopback() || slices.Contains(g.hosts, h) }
 
-// checkHosts finds hosts that no request can be for, such as URLs.
-func checkHosts(hosts []string) error {
-	for _, host := range hosts {
-		if name := hostname(host); name == "" || strings.ContainsAny(host, "/*?#@, \t\r\n") {
-			return fmt.Errorf("has %q: it must be a host name or an address, such as photos.example", host)
-		}
-	}
-	return nil
+// isWithoutHost recognizes what health checks of some proxies send. A browser sends
+// HTTP/1.1, which net/http refuses without a Host.
+func isWithoutHost(r *http.Request) bool { return r.Host == "" && !r.ProtoAtLeast(1, 1) }
+
+// isEmbedded reports whether a browser sends r for a page of another site, and not
+// because its user goes to the image. A page of the same site is on the loopback
+// interface too. Chromium sends "none" when it prefetches what a page tells it to.
+func isEmbedded(r *http.Request) bool {
+	h := r.Header
+	return h.Get("Sec-Fetch-Site") == "cross-site" && (h.Get("Sec-Fetch-Mode") != "navigate" || h.Get("Sec-Fetch-Dest") != "document") ||
+		h.Get("Sec-Purpose") != ""
 }

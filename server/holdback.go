@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net"
 	"sync"
@@ -38,9 +39,20 @@ type holdConn struct {
 	mu    sync.Mutex // locked during every write, except those of ReadFrom
 	held  *[holdSize]byte
 	timer *time.Timer
+
+	header headerLines
 }
 
 var holdBuffers = sync.Pool{New: func() any { return new([holdSize]byte) }}
+
+func (c *holdConn) Read(p []byte) (int, error) {
+	if err := c.header.err(); err != nil { // net/http reads again after an error
+		return 0, err
+	}
+	n, err := c.tcpConn.Read(p)
+	n = c.header.count(p[:n])
+	return n, cmp.Or(c.header.err(), err)
+}
 
 func (c *holdConn) Write(p []byte) (int, error) {
 	c.mu.Lock()

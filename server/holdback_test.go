@@ -30,7 +30,7 @@ func serveHeld(t *testing.T, h http.Handler) (url string, sent *atomic.Int64) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() {
-		ended <- serve(ctx, countingListener{ln, sent}, h, Config{Timeout: time.Minute, Logger: slog.New(slog.DiscardHandler)})
+		ended <- serve(ctx, countingListener{ln, sent}, h, Config{Timeout: time.Minute, MaxConnections: 100, Logger: slog.New(slog.DiscardHandler)})
 	}()
 	t.Cleanup(func() {
 		stop()

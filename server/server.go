@@ -18,7 +18,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -33,6 +32,8 @@ const (
 	shutdownTimeout = 30 * time.Second
 	sweepInterval   = 24 * time.Hour
 
+	maxHeader = 16 << 10 // bytes of a request's header
+
 	minTimeout   = time.Millisecond
 	maxTimeout   = 24 * time.Hour // also keeps multiples of a timeout from overflowing
 	timeoutRange = "from 1ms to 24h"
@@ -42,7 +43,8 @@ const (
 type Config struct {
 	// Hosts are the names of this server, as its clients use them. If there are
 	// any, or the listener has a loopback address, requests for other hosts are
-	// refused. The names of the loopback interface are always accepted.
+	// refused. The names of the loopback interface are always accepted. Ports, case
+	// and a trailing dot do not matter. Pages of Hosts may change images.
 	Hosts []string
 	// Timeout is how long a client may take to send or receive 64 KiB, from a
 	// millisecond to 24 hours; see [imagestore.HandlerOptions]. 0 is
@@ -50,6 +52,10 @@ type Config struct {
 	// each removes staged files that are older than an hour plus four times its
 	// own Timeout.
 	Timeout time.Duration
+	// MaxConnections is how many connections are accepted at once, those without a
+	// request included. More wait until others end. 0 is 4096. It is less where the
+	// process may not open 3 files for each connection and 64 more.
+	MaxConnections int
 	// Logger gets the errors of the server. Nil is [slog.Default].
 	Logger *slog.Logger
 }
@@ -58,9 +64,9 @@ type Config struct {
 // it. When ctx is done, Serve accepts no more requests. It returns nil if those
 // under way finish within 30 seconds. Nil cfg is the zero Config.
 //
-// /healthz answers 200 whatever the request's host. Everything else goes through
-// the check of the host, and through [http.CrossOriginProtection]. At the start,
-// and then daily, Serve removes what interrupted uploads have left in the store.
+// /healthz and /readyz answer whatever the request's host. Everything else goes
+// through checks that keep web pages of other sites out. At the start, and then
+// daily, Serve removes what interrupted uploads have left in the store.
 func Serve(ctx context.Context, ln net.Listener, store *imagestore.Store, cfg *Config) error {
 	defer ln.Close()
 	var c Config
@@ -76,9 +82,17 @@ func Serve(ctx context.Context, ln net.Listener, store *imagestore.Store, cfg *C
 	if err := checkTimeout(c.Timeout); err != nil {
 		return fmt.Errorf("server: Config.Timeout %w", err)
 	}
-	if err := checkHosts(c.Hosts); err != nil {
+	hosts, err := parseHosts(c.Hosts)
+	if err != nil {
 		return fmt.Errorf("server: Config.Hosts %w", err)
 	}
+	if c.MaxConnections == 0 {
+		c.MaxConnections = defaultConnections
+	}
+	if err := checkPositive(c.MaxConnections, defaultConnections); err != nil {
+		return fmt.Errorf("server: Config.MaxConnections %w", err)
+	}
+	c.MaxConnections = limitConnections(c.MaxConnections, c.Logger)
 
 	ctx, cancel := context.WithCancel(ctx)
 	var sweeping sync.WaitGroup
@@ -88,23 +102,36 @@ func Serve(ctx context.Context, ln net.Listener, store *imagestore.Store, cfg *C
 
 	images := imagestore.NewHandler(store, &imagestore.HandlerOptions{Logger: c.Logger, Timeout: c.Timeout})
 	// No browser connects to a unix socket, so its clients need no check.
-	checkHost := len(c.Hosts) > 0 || isLoopback(hostname(ln.Addr().String()))
-	return serve(ctx, ln, withHealth(guard(images, checkHost, c.Hosts)), c)
+	_, isUnix := ln.Addr().(*net.UnixAddr)
+	guarded := &guard{
+		images:     images,
+		hosts:      hosts,
+		checkHost:  len(hosts) > 0 || parseHost(ln.Addr().String()).isLoopback(),
+		checkReads: !isUnix,
+	}
+	return serve(ctx, ln, &health{next: guarded, ctx: ctx, store: store, logger: c.Logger}, c)
 }
 
 // serve serves h at ln until ctx is done. c has its defaults filled in.
 func serve(ctx context.Context, ln net.Listener, h http.Handler, c Config) error {
+	limited := newLimitListener(ln, c.MaxConnections)
 	srv := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       c.Timeout, // the handler of images renews these two
 		WriteTimeout:      c.Timeout,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn),
+		MaxHeaderBytes:    maxHeader - 4<<10, // net/http reads 4 to 8 KiB more
+		ConnState: func(c net.Conn, state http.ConnState) {
+			limited.connState(state)
+			if h, ok := c.(*holdConn); ok {
+				h.header.connState(state)
+			}
+		},
+		ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn),
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(holdListener{ln}) }()
+	go func() { failed <- srv.Serve(holdListener{limited}) }()
 	select {
 	case err := <-failed:
 		srv.Close()
@@ -117,18 +144,6 @@ func serve(ctx context.Context, ln net.Listener, h http.Handler, c Config) error
 		return errors.Join(fmt.Errorf("server: some requests did not finish within %v: %w", shutdownTimeout, err), srv.Close())
 	}
 	return nil
-}
-
-// withHealth answers probes before h can refuse their host. It is no ServeMux,
-// which would answer ids such as ".." with a redirect.
-func withHealth(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/healthz" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-			io.WriteString(w, "ok\n")
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
 }
 
 // sweepAge returns how old a staged file must be to be removed. An upload adds
@@ -158,6 +173,13 @@ func sweep(ctx context.Context, store *imagestore.Store, age time.Duration, logg
 func checkTimeout(d time.Duration) error {
 	if d < minTimeout || d > maxTimeout {
 		return fmt.Errorf("is %v: it must be %s, such as %v", d, timeoutRange, imagestore.DefaultTimeout)
+	}
+	return nil
+}
+
+func checkPositive[T int | int64](n, example T) error {
+	if n < 1 {
+		return fmt.Errorf("is %d: it must be at least 1, such as %d", n, example)
 	}
 	return nil
 }

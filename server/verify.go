@@ -22,33 +22,42 @@ func verifyAll(ctx context.Context, store *imagestore.Store, stdout, progress io
 	if progress != nil {
 		defer func() { io.WriteString(progress, clearLine) }()
 	}
-	report := func(id, verdict string, err error) {
+	ended := func(err error) (int, error) {
+		return total, fmt.Errorf("verification ended early, %s: %w", counts(total, invalid, unreadable), err)
+	}
+	report := func(id, verdict string, err error) error {
 		if progress != nil {
 			io.WriteString(progress, clearLine)
 		}
 		if e, ok := errors.AsType[*imagestore.Error](err); ok {
 			err = e.Err // the line begins with the id
 		}
-		fmt.Fprintf(stdout, "%s: %s%v\n", id, verdict, err)
+		_, err = fmt.Fprintf(stdout, "%s: %s%v\n", id, verdict, err)
+		return err
 	}
 	for info, err := range store.List(ctx, imagestore.ListOptions{}) {
 		if err == nil {
 			err = store.Verify(ctx, info.ID)
 		}
+		verdict := ""
 		switch {
 		case err == nil:
 		case info.ID == "" || ctx.Err() != nil:
-			return total, fmt.Errorf("verification ended early, %s: %w", counts(total, invalid, unreadable), err)
+			return ended(err)
 		case errors.Is(err, imagestore.ErrNotFound):
 			continue // deleted since it was listed
 		case errors.Is(err, imagestore.ErrInvalidImage), errors.Is(err, imagestore.ErrUnsupportedType):
 			invalid++
-			report(info.ID, "", err)
 		default:
 			unreadable++
-			report(info.ID, "cannot be read: ", err)
+			verdict = "cannot be read: "
 		}
 		total++
+		if err != nil {
+			if err := report(info.ID, verdict, err); err != nil {
+				return ended(err) // nobody reads the rest
+			}
+		}
 		if progress != nil && time.Since(shown) > time.Second/10 {
 			shown = time.Now()
 			io.WriteString(progress, clearLine+counts(total, invalid, unreadable))

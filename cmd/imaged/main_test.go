@@ -52,7 +52,13 @@ type server struct {
 
 func start(t *testing.T, args ...string) *server {
 	t.Helper()
-	s := &server{Cmd: exec.Command(imaged, append([]string{"-addr", "127.0.0.1:0"}, args...)...)}
+	return run(t, exec.Command(imaged, append([]string{"-addr", "127.0.0.1:0"}, args...)...))
+}
+
+// run starts a command that becomes imaged.
+func run(t *testing.T, cmd *exec.Cmd) *server {
+	t.Helper()
+	s := &server{Cmd: cmd}
 	s.Dir = t.TempDir()
 	s.Cmd.Stderr = &s.stderr
 	out, err := s.StdoutPipe()

@@ -13,7 +13,7 @@ import (
 
 // TestAllocations limits the allocations of a Get and a Put. They decide the garbage
 // collector's share of a busy server's time. If an operation makes
-// fewer, lower its limit. The race detector adds two to a Put.
+// fewer, lower its limit. The race detector adds up to three to a Put.
 func TestAllocations(t *testing.T) {
 	dir, s, _ := newCached(t)
 	small, large := testimage.PNG(t, 80, 1), testimage.PNG(t, 1024, 1) // 8 KiB and 1 MiB

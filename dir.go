@@ -71,7 +71,7 @@ func (d *dirDriver) Open(ctx context.Context, id string) (*Image, error) {
 	defer file.Close()
 	c, err := readCached(info, file, fi)
 	if err != nil {
-		return nil, err
+		return nil, d.fsError(err)
 	}
 	d.cache.add(c)
 	return c.open(), nil

@@ -16,9 +16,10 @@ import (
 	"github.com/ba692904/imagestore/storetest/testhttp"
 )
 
-// TestNoDescriptors lets each operation of the filesystem fail in turn because there
-// is no file descriptor. The operation of the store must be unavailable, or succeed.
-func TestNoDescriptors(t *testing.T) {
+// TestUnavailable lets each operation of the filesystem fail in turn because there is
+// no file descriptor, or no server of a network filesystem. The operation of the store
+// must be unavailable, or succeed.
+func TestUnavailable(t *testing.T) {
 	t.Parallel()
 	b := testimage.PNG(t, 3, 1)
 	for name, do := range map[string]func(s *imagestore.Store) error{
@@ -44,7 +45,7 @@ func TestNoDescriptors(t *testing.T) {
 		},
 		"sweep": func(s *imagestore.Store) error { _, err := s.Sweep(t.Context(), 0); return err },
 	} {
-		for _, cause := range []error{syscall.EMFILE, syscall.ENFILE} {
+		for _, cause := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ESTALE} {
 			t.Run(fmt.Sprintf("%s, %v", name, cause), func(t *testing.T) {
 				t.Parallel()
 				failures := 0

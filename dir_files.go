@@ -253,6 +253,8 @@ func (d dirFiles) fsError(err error) error {
 		return &detailedError{kind: ErrReadOnly, cause: err}
 	case fserr.IsTooManyFiles(err):
 		return &detailedError{kind: ErrUnavailable, detail: "too many open files; try again", cause: err}
+	case fserr.IsUnreachable(err):
+		return &detailedError{kind: ErrUnavailable, detail: "the filesystem does not answer; try again", cause: err}
 	case fserr.IsCrossDevice(err):
 		return &detailedError{kind: ErrNotImplemented, detail: "the image's directory is on another filesystem than " + stagingDir + ", so an upload cannot be moved there in one step", cause: err}
 	}

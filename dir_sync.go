@@ -36,7 +36,7 @@ func (d *dirDriver) syncChange(id string, root afero.File) error {
 	}
 	ofRoot := make(chan error, 1)
 	go func() { ofRoot <- recovered(func() error { return syncAndClose(root) }) }()
-	ofID := func() error { return recovered(func() error { return syncDir(d.fs, id) }) }
+	ofID := func() error { return recovered(func() error { return d.syncID(id) }) }
 	err := ofID()
 	rootErr := <-ofRoot
 	if fserr.IsTooManyFiles(err) { // the root has given its descriptor back
@@ -49,15 +49,16 @@ func (d *dirDriver) syncChange(id string, root afero.File) error {
 	return err
 }
 
-func syncDir(fsys afero.Fs, name string) error {
+// syncID syncs the directory of an id.
+func (d *dirDriver) syncID(id string) error {
 	var f afero.File
 	// Windows refuses to open a directory that another process is about to remove.
 	err := whileInUse(context.Background(), func() (err error) {
-		f, err = fsys.Open(name)
+		f, err = d.fs.Open(id)
 		return err
 	})
-	if fserr.IsNotExist(err) {
-		return nil // deleted by another process, which syncs that change
+	if fserr.IsNotExist(err) { // deleted by another process, which syncs that change
+		return d.checkRoot(d.root)
 	}
 	if err != nil {
 		return err

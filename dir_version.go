@@ -101,7 +101,8 @@ func etagOf(version time.Time, size int64) string {
 type deletions struct {
 	mu       sync.Mutex
 	versions map[string]time.Time
-	// floor stands for versions that were too many to keep, of any id.
+	// floor stands for versions that were too many to keep, of any id. Those that are
+	// ahead of the clock are forgotten.
 	floor time.Time
 }
 
@@ -141,7 +142,9 @@ func (d *deletions) add(id string, v time.Time) {
 	}
 	if len(d.versions) > maxDeletions/2 { // otherwise every add would look at all of them
 		for _, v := range d.versions {
-			d.floor = latest(now, d.floor, v)
+			if !later(v, now.Add(settled)) { // others would give every id a wrong date
+				d.floor = latest(now, d.floor, v)
+			}
 		}
 		clear(d.versions)
 	}

@@ -45,7 +45,7 @@ func TestDeletions(t *testing.T) {
 		for i := range 2 * maxDeletions {
 			d.add(fmt.Sprint(i), now)
 		}
-		want("ahead", ahead)
-		want("other", ahead)
+		want("ahead", now) // it is forgotten, so that it dates no other id
+		want("other", now)
 	})
 }

@@ -21,7 +21,8 @@ const contentSecurityPolicy = "default-src 'none'; style-src 'unsafe-inline'; sa
 // options are the defaults. docs/http.md describes requests and answers.
 //
 // The handler knows no users. Authentication and authorization are up to the
-// middleware around it.
+// middleware around it. So is a check such as [http.CrossOriginProtection], without
+// which a page of any site can make a browser upload.
 func NewHandler(s *Store, opts *HandlerOptions) http.Handler {
 	h := &handler{store: s}
 	if opts != nil {
@@ -37,6 +38,9 @@ func NewHandler(s *Store, opts *HandlerOptions) http.Handler {
 		h.opts.Timeout = DefaultTimeout
 	}
 	h.changes = make(chan struct{}, h.opts.MaxUploads)
+	h.discards = make(chan struct{}, h.opts.MaxUploads)
+	h.lists = make(chan struct{}, maxLists)
+	h.reads = make(chan struct{}, maxReads)
 	return h
 }
 

@@ -17,9 +17,23 @@ import (
 
 // A handler is a client of the Store's exported methods.
 type handler struct {
-	store   *Store
-	opts    HandlerOptions
-	changes chan struct{} // holds a value for every upload and delete under way
+	store    *Store
+	opts     HandlerOptions
+	changes  chan struct{} // holds a value for every upload and delete under way
+	discards chan struct{} // holds a value for every refused body that is read
+	lists    chan struct{} // holds a value for every list that is read
+	reads    chan struct{} // holds a value for every image that is being opened
+}
+
+// storeContext returns the context for calls of the Store. net/http cancels the
+// request's when a client that has sent everything shuts down its sending side. Such
+// a client still waits for the answer. A deadline of middleware stays.
+func storeContext(r *http.Request) (context.Context, context.CancelFunc) {
+	ctx := context.WithoutCancel(r.Context())
+	if deadline, ok := r.Context().Deadline(); ok {
+		return context.WithDeadline(ctx, deadline)
+	}
+	return ctx, func() {}
 }
 
 // begin counts a change towards MaxUploads, until end.
@@ -34,6 +48,14 @@ func (h *handler) begin() error {
 
 func (h *handler) end() { <-h.changes }
 
+// errBusy marks an error of too many requests at once, which is not worth a line in
+// the log for each.
+var errBusy = errors.New("too many requests at once")
+
+func tooBusy(format string, n int) error {
+	return &detailedError{kind: ErrUnavailable, detail: fmt.Sprintf(format, n) + "; try again in a second", cause: errBusy}
+}
+
 // writeHeader begins an answer that has no image in it.
 func (h *handler) writeHeader(w http.ResponseWriter, status int) {
 	deadline.ExtendWrite(w, h.opts.Timeout)
@@ -42,9 +64,6 @@ func (h *handler) writeHeader(w http.ResponseWriter, status int) {
 
 // fail is the one place where errors are answered and logged.
 func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
-		err = clientGone(err)
-	}
 	h.log(r, err)
 	if !h.discardBody(r, err) && r.ProtoMajor == 1 { // HTTP/2 ends one stream, not the connection
 		w.Header().Set("Connection", "close")
@@ -58,17 +77,22 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // discardBody reads the rest of a refused upload, up to the size of an allowed one.
-// It counts as an upload meanwhile, so a busy server does not do it. It reports
-// whether the connection can be used again.
+// At most MaxUploads are read at once, and none that a busy server has refused. It
+// reports whether the connection can be used again.
 func (h *handler) discardBody(r *http.Request, err error) bool {
 	body, ok := r.Body.(*requestBody)
 	if !ok {
 		return true // there is none
 	}
-	if errors.Is(err, ErrTooManyUploads) || h.begin() != nil {
+	if errors.Is(err, ErrTooManyUploads) {
 		return false
 	}
-	defer h.end()
+	select {
+	case h.discards <- struct{}{}:
+		defer func() { <-h.discards }()
+	default:
+		return false
+	}
 	return body.discard(h.store.Options().MaxBytes+formfile.MaxExtra, r.Header.Get("Expect") != "")
 }
 
@@ -79,7 +103,7 @@ func clientGone(err error) error {
 
 func (h *handler) log(r *http.Request, err error) {
 	level := slog.LevelDebug
-	if row, _ := httpErrorFor(err); row.status >= 500 && row.err != ErrTooManyUploads {
+	if row, _ := httpErrorFor(err); row.status >= 500 && row.err != ErrTooManyUploads && !errors.Is(err, errBusy) {
 		level = slog.LevelError
 	}
 	h.opts.Logger.Log(context.WithoutCancel(r.Context()), level, "imagestore: request failed",

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ba692904/imagestore/internal/deadline"
+	"github.com/ba692904/imagestore/internal/verify"
 )
 
 // A requestBody reads the body of a request and extends the deadline while the
@@ -66,4 +67,52 @@ func (b *requestBody) discard(limit int64, expectContinue bool) bool {
 	deadline.ExtendRead(b.w, b.timeout)
 	_, err := io.CopyN(io.Discard, b.raw, limit)
 	return err == io.EOF
+}
+
+// An uploadBody counts an upload towards MaxUploads while the Store checks the
+// conditions, and again when the first buffer of the body has come, or all of it. The
+// Store writes nothing before that. So a client that only sends a header, or sends
+// slowly, keeps nobody else from uploading.
+type uploadBody struct {
+	io.Reader
+	h       *handler
+	missing int // bytes of the first buffer
+	counted bool
+}
+
+// newUploadBody counts the upload until the first Read.
+func (h *handler) newUploadBody(body io.Reader) (*uploadBody, error) {
+	b := &uploadBody{Reader: body, h: h, missing: verify.BufferSize}
+	return b, b.begin()
+}
+
+func (b *uploadBody) Read(p []byte) (int, error) {
+	if b.missing <= 0 {
+		return b.Reader.Read(p)
+	}
+	b.end()
+	n, err := b.Reader.Read(p)
+	if b.missing -= n; err == io.EOF {
+		b.missing = 0
+	}
+	if b.missing <= 0 {
+		if err := b.begin(); err != nil {
+			return 0, err
+		}
+	}
+	return n, err
+}
+
+func (b *uploadBody) begin() error {
+	err := b.h.begin()
+	b.counted = err == nil
+	return err
+}
+
+// end ends the upload. It may be called again.
+func (b *uploadBody) end() {
+	if b.counted {
+		b.h.end()
+		b.counted = false
+	}
 }

@@ -11,7 +11,7 @@ import (
 // date. It is longer than a change takes from choosing its time to being seen.
 const settleTime = time.Minute
 
-// validators are what the conditions of a read are compared with. HTTP's dates are
+// validators has the values that the conditions of a read are compared with. HTTP's dates are
 // in seconds, and an image may change several times in one.
 type validators struct {
 	etag     string

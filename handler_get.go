@@ -1,6 +1,7 @@
 package imagestore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,8 +17,14 @@ import (
 	"github.com/ba692904/imagestore/internal/deadline"
 )
 
+// maxReads is how many images are opened at once. Each takes a thread of the 10,000
+// that Go allows if the disk is stalled.
+const maxReads = 2048
+
 func (h *handler) get(w http.ResponseWriter, r *http.Request, id string) error {
-	img, err := h.open(r, id)
+	ctx, cancel := storeContext(r)
+	defer cancel()
+	img, err := h.open(ctx, r, id)
 	if err != nil {
 		return err
 	}
@@ -84,7 +91,7 @@ func (h *handler) abortOn(err error, r *http.Request, id string) {
 	if err == nil {
 		return
 	}
-	if r.Context().Err() != nil || isConnectionError(err) {
+	if isConnectionError(err) || r.ProtoMajor != 1 && r.Context().Err() != nil { // HTTP/1 cancels at a half close too
 		err = clientGone(err)
 	}
 	h.log(r, &Error{Op: "get", ID: id, Err: err})
@@ -93,9 +100,15 @@ func (h *handler) abortOn(err error, r *http.Request, id string) {
 
 // open opens the image as far as the answer needs it. A HEAD, or a GET of what
 // the client has already, does not need the bytes.
-func (h *handler) open(r *http.Request, id string) (*Image, error) {
+func (h *handler) open(ctx context.Context, r *http.Request, id string) (*Image, error) {
+	select {
+	case h.reads <- struct{}{}:
+		defer func() { <-h.reads }()
+	default:
+		return nil, tooBusy("%d reads wait for the storage", maxReads)
+	}
 	if r.Method == http.MethodHead || r.Header["If-None-Match"] != nil {
-		info, err := h.store.Stat(r.Context(), id)
+		info, err := h.store.Stat(ctx, id)
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +117,7 @@ func (h *handler) open(r *http.Request, id string) (*Image, error) {
 			return &Image{info, noBytes{}}, nil
 		}
 	}
-	return h.store.Get(r.Context(), id)
+	return h.store.Get(ctx, id)
 }
 
 // noBytes stands for the bytes of an image that are not read.

@@ -1,15 +1,21 @@
 package imagestore
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
+	"time"
 )
 
 const (
 	defaultPageSize = 100
 	maxPageSize     = 1000
+	// maxLists is how many lists are read at once. Each may read the names of all
+	// images and hold 65,536 of them.
+	maxLists = 16
 )
 
 func (h *handler) list(w http.ResponseWriter, r *http.Request) error {
@@ -24,7 +30,14 @@ func (h *handler) list(w http.ResponseWriter, r *http.Request) error {
 		Next   string `json:"next,omitempty"`
 	}{Images: []any{}}
 	last := ""
-	for info, err := range h.store.List(r.Context(), opts) {
+	ctx, cancel := storeContext(r)
+	defer cancel()
+	leave, err := h.waitForList(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	for info, err := range h.store.List(ctx, opts) {
 		if err != nil && info.ID == "" {
 			return err
 		}
@@ -41,8 +54,28 @@ func (h *handler) list(w http.ResponseWriter, r *http.Request) error {
 		}
 		last = info.ID
 	}
+	leave() // a client that is slow to take the page holds up no other list
 	w.Header().Set("Cache-Control", "no-cache")
 	return h.writeJSON(w, r, http.StatusOK, page)
+}
+
+// waitForList waits while maxLists are read. leave lets the next one begin; it may be
+// called again.
+func (h *handler) waitForList(ctx context.Context) (leave func(), err error) {
+	select {
+	case h.lists <- struct{}{}:
+	default:
+		timeout := time.NewTimer(h.opts.Timeout)
+		defer timeout.Stop()
+		select {
+		case h.lists <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-timeout.C:
+			return nil, tooBusy("%d lists are under way", maxLists)
+		}
+	}
+	return sync.OnceFunc(func() { <-h.lists }), nil
 }
 
 // An unreadable takes the place of an image in a list that cannot be read.

@@ -3,11 +3,13 @@ package imagestore_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ba692904/imagestore"
 	"github.com/ba692904/imagestore/internal/errorfs"
@@ -127,4 +129,62 @@ func TestListUnreadable(t *testing.T) {
 		t.Errorf("got %s, %s, want a, c and an error about b", got.Status, got.Bytes)
 	}
 	checkProblem(t, testhttp.Request(t, "GET", srv.URL+"/images?limit=1;after=a", nil), 400, "bad_request", "semicolon")
+}
+
+// TestManyLists blocks as many lists as are read at once. Another one must wait for
+// them, and be refused after the timeout. Images are served meanwhile.
+func TestManyLists(t *testing.T) {
+	t.Parallel()
+	const most = 16
+	fsys := errorfs.New(onDisk(t))
+	s := imagestore.New(fsys, nil)
+	put(t, s, "a", testimage.PNG(t, 1, 1))
+	entered, release := make(chan struct{}), make(chan struct{})
+	fsys.FailIf(func(op errorfs.Op) error {
+		if op.String() == "open ." {
+			entered <- struct{}{}
+			<-release
+		}
+		return nil
+	})
+	for _, timeout := range []time.Duration{time.Hour, time.Nanosecond} {
+		h := imagestore.NewHandler(s, &imagestore.HandlerOptions{Timeout: timeout, Logger: testhttp.Quiet})
+		list := func() *httptest.ResponseRecorder {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest("GET", "/images", nil))
+			return w
+		}
+		var lists sync.WaitGroup
+		for range most {
+			lists.Go(func() {
+				if w := list(); w.Code != 200 {
+					t.Errorf("timeout %v: got %d, want 200", timeout, w.Code)
+				}
+			})
+			<-entered
+		}
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, httptest.NewRequest("GET", "/images/a", nil)); w.Code != 200 {
+			t.Errorf("timeout %v: image: got %d, want 200", timeout, w.Code)
+		}
+		another := make(chan *httptest.ResponseRecorder, 1)
+		go func() { another <- list() }()
+		want := 503
+		if timeout == time.Hour {
+			want = 200
+			release <- struct{}{} // one list ends, and the other one begins
+			<-entered
+		} else if w := <-another; w.Code != want || w.Header().Get("Retry-After") == "" {
+			t.Errorf("timeout %v: got %d, %v, want %d and Retry-After", timeout, w.Code, w.Header(), want)
+		}
+		for range most {
+			release <- struct{}{}
+		}
+		lists.Wait()
+		if timeout == time.Hour {
+			if w := <-another; w.Code != want {
+				t.Errorf("timeout %v: got %d, want %d", timeout, w.Code, want)
+			}
+		}
+	}
 }

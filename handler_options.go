@@ -22,7 +22,8 @@ type HandlerOptions struct {
 	// of clients at level debug. Nil is slog.Default().
 	Logger *slog.Logger
 	// MaxUploads is how many uploads and deletes may be under way at once. More
-	// are answered with 503 and Retry-After. 0 is DefaultMaxUploads.
+	// are answered with 503 and Retry-After. An upload counts once its first 64 KiB
+	// have arrived, or all of it. 0 is DefaultMaxUploads.
 	MaxUploads int
 	// Timeout is how long a client may take to send or receive 64 KiB. The
 	// deadline is extended as the client makes progress, so a large image has the

@@ -3,20 +3,24 @@ package imagestore_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/textproto"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/ba692904/imagestore"
+	"github.com/ba692904/imagestore/internal/errorfs"
 	"github.com/ba692904/imagestore/internal/testimage"
 	"github.com/ba692904/imagestore/storetest/testhttp"
 	"github.com/spf13/afero"
@@ -64,7 +68,7 @@ func TestWrite(t *testing.T) {
 	}
 	got := testhttp.Request(t, "OPTIONS", url, nil)
 	if got.StatusCode != 204 || got.Header.Get("Allow") != "DELETE, GET, HEAD, OPTIONS, POST, PUT" || got.Header.Get("Imagestore-Max-Bytes") != strconv.Itoa(imagestore.DefaultMaxBytes) ||
-		got.Header.Get("Imagestore-Max-Pixels") != strconv.Itoa(imagestore.DefaultMaxPixels) || !strings.Contains(got.Header.Get("Accept-Post"), "image/png") {
+		got.Header.Get("Imagestore-Max-Pixels") != strconv.Itoa(imagestore.DefaultMaxPixels) || !strings.Contains(got.Header.Get("Accept-Post"), "image/*") {
 		t.Errorf("OPTIONS: got %s, %v, want 204, Allow and the limits", got.Status, got.Header)
 	}
 }
@@ -130,6 +134,166 @@ func rawStatus(t *testing.T, srv *httptest.Server, send string) int {
 	return resp.StatusCode
 }
 
+// TestHalfClosed has a client that sends all of its request and then closes its side,
+// as nc -N does. net/http cancels the context of the request. The filesystem waits
+// until it has.
+func TestHalfClosed(t *testing.T) {
+	t.Parallel()
+	fsys := errorfs.New(onDisk(t))
+	h := imagestore.NewHandler(imagestore.New(fsys, &imagestore.Options{NoSync: true}), &imagestore.HandlerOptions{Logger: testhttp.Quiet})
+	var canceled atomic.Value
+	srv := testhttp.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		canceled.Store(r.Context().Done())
+		h.ServeHTTP(w, r)
+	}))
+	fsys.FailIf(func(errorfs.Op) error {
+		<-canceled.Load().(<-chan struct{})
+		return nil
+	})
+	b := testimage.PNG(t, 10, 1)
+	body, contentType := form(t, file("file", b))
+	for range 100 {
+		for _, test := range []struct {
+			head, body string
+			status     int
+		}{
+			{"PUT /images/a", string(b), 201},
+			{"POST /images/a HTTP/1.1\r\nContent-Type: " + contentType, body, 200},
+			{"PUT /images/a HTTP/1.1\r\nTransfer-Encoding: chunked", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(b), b), 200},
+			{"GET /images/a", "", 200},
+			{"HEAD /images/a", "", 200},
+			{"GET /images/a HTTP/1.1\r\nIf-None-Match: *", "", 304},
+			{"GET /images/none", "", 404},
+			{"GET /images", "", 200},
+			{"DELETE /images/a", "", 204},
+		} {
+			if !strings.Contains(test.head, " HTTP/1.1") {
+				test.head += " HTTP/1.1"
+			}
+			if !strings.Contains(test.head, "chunked") && test.body != "" {
+				test.head += fmt.Sprintf("\r\nContent-Length: %d", len(test.body))
+			}
+			if status := rawStatus(t, srv, test.head+"\r\nHost: x\r\n\r\n"+test.body); status != test.status {
+				t.Fatalf("%.100q: got %d, want %d", test.head, status, test.status)
+			}
+		}
+	}
+}
+
+// TestMiddlewareDeadline has middleware set a deadline that has passed.
+func TestMiddlewareDeadline(t *testing.T) {
+	t.Parallel()
+	fsys := onDisk(t)
+	s := imagestore.New(fsys, nil)
+	b := testimage.PNG(t, 10, 1)
+	info := put(t, s, "a", b)
+	h := imagestore.NewHandler(s, &imagestore.HandlerOptions{Logger: testhttp.Quiet})
+	srv := testhttp.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithDeadline(r.Context(), time.Now())
+		defer cancel()
+		h.ServeHTTP(w, r.WithContext(ctx))
+	}))
+	for _, request := range []string{"PUT /images/a", "GET /images/a", "HEAD /images/a", "GET /images"} {
+		method, path, _ := strings.Cut(request, " ")
+		var body io.Reader
+		if method == "PUT" {
+			body = bytes.NewReader(b)
+		}
+		if got := testhttp.Request(t, method, srv.URL+path, body); got.StatusCode != http.StatusInternalServerError {
+			t.Errorf("%s: got %s, want 500", request, got.Status)
+		}
+	}
+	if got, _ := get(t, s, "a"); got != info {
+		t.Errorf("got %v, want the old image, %v", got, info)
+	}
+}
+
+// TestCutOffHTTP2 breaks uploads off over HTTP/2, where the connection stays.
+func TestCutOffHTTP2(t *testing.T) {
+	t.Parallel()
+	fsys := onDisk(t)
+	h := imagestore.NewHandler(imagestore.New(fsys, nil), &imagestore.HandlerOptions{Logger: testhttp.Quiet})
+	done := make(chan struct{})
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() { done <- struct{}{} }()
+		h.ServeHTTP(w, r)
+	}))
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	srv.Config.Protocols = &protocols
+	srv.Start()
+	defer srv.Close()
+	transport := &http.Transport{Protocols: &protocols}
+	defer transport.CloseIdleConnections()
+	b := testimage.PNG(t, 300, 1)
+	broken := errors.New("broken off")
+	for _, n := range []int{1, 1000, 64 << 10, len(b) - 1, len(b)} {
+		ctx, cancel := context.WithCancel(t.Context())
+		req, err := http.NewRequestWithContext(ctx, "PUT", srv.URL+"/images/a", io.MultiReader(bytes.NewReader(b[:n]), readerFunc(func([]byte) (int, error) { return 0, broken })))
+		must(t, err)
+		resp, err := transport.RoundTrip(req)
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode < 400 {
+				t.Errorf("broken off after %d of %d bytes: got %s, want a failure", n, len(b), resp.Status)
+			}
+		}
+		<-done
+		cancel()
+	}
+	if left := files(t, fsys); len(left) > 0 && !slices.Equal(left, []string{".staging"}) {
+		t.Errorf("got files %v, want none", left)
+	}
+}
+
+// TestContentType sends raw images with various declared types. The bytes decide,
+// unless the type says that the body is something else.
+func TestContentType(t *testing.T) {
+	t.Parallel()
+	srv := serve(t, imagestore.New(afero.NewMemMapFs(), nil), nil)
+	b := testimage.PNG(t, 10, 1)
+	for status, types := range map[int][]string{
+		201: {
+			"", "image/png", "IMAGE/PNG", "image/png; charset=utf-8", "image/x-png", "image/jpeg", "image/*", "application/octet-stream",
+			"binary/octet-stream",               // S3 tools
+			"application/x-www-form-urlencoded", // curl --data-binary
+			"text/plain;charset=UTF-8",          // fetch
+			"image/png;", "image/png; charset", "image/png, image/png", "image/png; a=b=c",
+			"png", "image", "undefined", "null", ";", "; charset=utf-8",
+		},
+		415: {
+			"text/html", "text/html; charset", "application/json", "video/mp4", "application/pdf", "multipart/mixed; boundary=a", "multipart/related; boundary=a=b",
+			"multipart/form-data-x; boundary=a", "application/xml", "/", "x/image/png", "text/plainer",
+		},
+	} {
+		for _, contentType := range types {
+			var header []string
+			if contentType != "" {
+				header = []string{"Content-Type", contentType}
+			}
+			got := testhttp.Request(t, "POST", srv.URL+"/images", bytes.NewReader(b), header...)
+			if got.StatusCode != status {
+				t.Errorf("%q: got %s, %s, want %d", contentType, got.Status, got.Bytes, status)
+			}
+		}
+	}
+	if got := testhttp.Request(t, "PUT", srv.URL+"/images/a", strings.NewReader("a=b"), "Content-Type", "application/x-www-form-urlencoded"); got.StatusCode != 415 {
+		t.Errorf("no image: got %s, want 415", got.Status)
+	}
+}
+
+// TestEmptyFile checks that an empty part is refused as an empty body is.
+func TestEmptyFile(t *testing.T) {
+	t.Parallel()
+	srv := serve(t, imagestore.New(afero.NewMemMapFs(), nil), nil)
+	raw := testhttp.Request(t, "PUT", srv.URL+"/images/a", http.NoBody)
+	body, contentType := form(t, part{textproto.MIMEHeader{"Content-Disposition": {`form-data; name="file"; filename=""`}, "Content-Type": {"application/octet-stream"}}, ""})
+	inForm := testhttp.Request(t, "PUT", srv.URL+"/images/a", strings.NewReader(body), "Content-Type", contentType)
+	if raw.StatusCode != 415 || inForm.StatusCode != 415 || !bytes.Equal(raw.Bytes, inForm.Bytes) {
+		t.Errorf("got %s, %s for a body and %s, %s for a form, want 415 and the same text", raw.Status, raw.Bytes, inForm.Status, inForm.Bytes)
+	}
+}
+
 // TestLyingLength sends bodies whose declared length is wrong, and endless ones.
 func TestLyingLength(t *testing.T) {
 	t.Parallel()
@@ -152,16 +316,13 @@ func TestLyingLength(t *testing.T) {
 		{"far over the limit", "PUT /images/a HTTP/1.1\r\nHost: x\r\nContent-Length: 9223372036854775807\r\n\r\n", 413},
 		{"chunked, without end", fmt.Sprintf("PUT /images/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s", len(endless), endless), 413},
 		{"chunked form, without end", fmt.Sprintf("POST /images/a HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s", contentType, len(body), body), 413},
+		{"empty", "PUT /images/a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 415},
+		{"no body", "PUT /images/a HTTP/1.1\r\nHost: x\r\n\r\n", 415},
 		{"chunked, badly", "PUT /images/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + b, 400},
 	} {
 		if status := rawStatus(t, srv, test.send); status != test.status {
 			t.Errorf("%s: got %d, want %d", test.name, status, test.status)
 		}
-	}
-	// rawStatus closes its side. Without a body to wait for, net/http may take that
-	// for a disconnect and answer 400.
-	if a := testhttp.Request(t, http.MethodPut, srv.URL+"/images/a", nil); a.StatusCode != http.StatusUnsupportedMediaType {
-		t.Errorf("empty body: got %d, want 415", a.StatusCode)
 	}
 	if left := files(t, fsys); len(left) > 1 {
 		t.Errorf("got files %v, want .staging at most", left)
@@ -178,7 +339,8 @@ func TestExpectContinue(t *testing.T) {
 	for _, head := range []string{
 		"PUT /images/.x HTTP/1.1\r\nContent-Length: 100\r\n",
 		"PUT /images/a HTTP/1.1\r\nContent-Length: 99999999999\r\n",
-		"PUT /images/a HTTP/1.1\r\nContent-Length: 100\r\nContent-Type: text/plain\r\n",
+		"POST /images/a HTTP/1.1\r\nContent-Length: 99999999999\r\nContent-Type: multipart/form-data; boundary=x\r\n",
+		"PUT /images/a HTTP/1.1\r\nContent-Length: 100\r\nContent-Type: text/html\r\n",
 		"PUT /images/a HTTP/1.1\r\nContent-Length: 100\r\nIf-None-Match: *\r\n",
 		"POST /images/a HTTP/1.1\r\nContent-Length: 100\r\nIf-Match: \"x\"\r\nContent-Type: multipart/form-data; boundary=x\r\n",
 	} {
@@ -199,25 +361,24 @@ func TestExpectContinue(t *testing.T) {
 // TestRefusedButRead sends all of a refused upload before it reads the answer.
 func TestRefusedButRead(t *testing.T) {
 	t.Parallel()
-	srv := serve(t, imagestore.New(onDisk(t), nil), nil)
-	jpeg := append([]byte("\xff\xd8\xff\xe0"), make([]byte, 20<<20)...)
+	srv := serve(t, imagestore.New(onDisk(t), nil), &imagestore.HandlerOptions{MaxUploads: 1})
+	jpeg := append([]byte("\xff\xd8\xff\xe0"), make([]byte, 10<<20)...)
 	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "POST /images/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", len(jpeg))
-	if _, err := conn.Write(jpeg); err != nil {
-		t.Fatalf("got %v from sending the upload, want nil", err)
-	}
 	r := bufio.NewReader(conn)
 	for range 2 { // the second request checks that the connection still works
+		fmt.Fprintf(conn, "POST /images/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", len(jpeg))
+		if _, err := conn.Write(jpeg); err != nil {
+			t.Fatalf("got %v from sending the upload, want nil", err)
+		}
 		resp, err := http.ReadResponse(r, nil)
-		if err != nil || resp.StatusCode != 415 && resp.StatusCode != 404 {
-			t.Fatalf("got %v, %v, want 415, then 404", resp, err)
+		if err != nil || resp.StatusCode != 415 {
+			t.Fatalf("got %v, %v, want 415", resp, err)
 		}
 		io.Copy(io.Discard, resp.Body)
-		fmt.Fprintf(conn, "GET /images/a HTTP/1.1\r\nHost: x\r\n\r\n")
 	}
 }
 

@@ -29,7 +29,7 @@ type upload struct {
 func (d *Driver) Create(context.Context) (imagestore.Upload, error) {
 	f, err := os.CreateTemp("", "imagestore-")
 	if err != nil {
-		return nil, noSpace(err)
+		return nil, fileError(err)
 	}
 	u := &upload{d: d, f: f, name: f.Name()}
 	// Where an open file can be removed, a crash leaves nothing behind.
@@ -44,7 +44,7 @@ func (d *Driver) Create(context.Context) (imagestore.Upload, error) {
 func (u *upload) Write(p []byte) (int, error) {
 	n, err := u.f.Write(p)
 	u.size += int64(n)
-	return n, noSpace(err)
+	return n, fileError(err)
 }
 
 // Abort removes the temporary file.
@@ -60,10 +60,13 @@ func (u *upload) Abort() error {
 	return err
 }
 
-// noSpace gives an error of the temporary file its kind.
-func noSpace(err error) error {
-	if fserr.IsNoSpace(err) {
+// fileError gives an error of the temporary file its reason.
+func fileError(err error) error {
+	switch {
+	case fserr.IsNoSpace(err):
 		return fmt.Errorf("%w: %w", imagestore.ErrNoSpace, err)
+	case fserr.IsTooManyFiles(err):
+		return unavailable(err)
 	}
 	return err
 }

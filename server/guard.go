@@ -9,7 +9,7 @@ import (
 )
 
 // A guard protects the images from web pages of other sites in a browser that can
-// reach the server. What it refuses does not depend on what is stored.
+// reach the server. The refusals do not depend on the stored images.
 type guard struct {
 	images http.Handler
 	hosts  []host
@@ -25,7 +25,7 @@ type guard struct {
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := parseHost(r.Host)
-	local := h.isLoopback()
+	local := h.isLoopback() // some browsers take 0.0.0.0 for this machine too
 	switch {
 	case g.checkHost && !local && !slices.Contains(g.hosts, h) && !isWithoutHost(r):
 		problem.Write(w, http.StatusForbidden, "foreign_host",
@@ -34,7 +34,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, http.StatusForbidden, "cross_origin",
 			fmt.Sprintf("a page of another site may not change anything here: its Origin is %.100q, the Host of the request is %.100q; %s",
 				r.Header.Get("Origin"), r.Host, passHost))
-	case g.checkReads && local && isEmbedded(r) && !g.isOwn(hostOf(r.Header.Get("Origin"))) && !g.isOwn(hostOf(r.Referer())):
+	case g.checkReads && (local || h.addr.IsUnspecified()) && isEmbedded(r) && !g.isOwn(hostOf(r.Header.Get("Origin"))) && !g.isOwn(hostOf(r.Referer())):
 		problem.Write(w, http.StatusForbidden, "cross_origin",
 			fmt.Sprintf("a page of another site may not use what is on this machine: the Host of the request is %.100q, and neither Origin nor Referer names a page on localhost; "+
 				"a page on localhost needs a referrer policy that sends its origin; %s", r.Host, passHost))

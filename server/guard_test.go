@@ -69,6 +69,7 @@ func TestGuard(t *testing.T) {
 		{"<img> elsewhere, all interfaces", false, nil, "GET", "localhost:8080", embedded("image", "https://evil.example/"), "cross_origin", "$http_host"},
 		{"<img> without referrer", true, nil, "GET", "app.localhost", embedded("image", ""), "cross_origin", ""},
 		{"<object>", true, nil, "GET", "[::1]:8080", embedded("object", "https://evil.example/"), "cross_origin", ""},
+		{"this machine by another address", false, nil, "GET", "0.0.0.0:8080", embedded("image", ""), "cross_origin", ""},
 		{"HEAD", true, nil, "HEAD", "127.0.0.1", embedded("empty", "https://evil.example/"), "cross_origin", ""},
 		{"OPTIONS", true, nil, "OPTIONS", "127.0.0.1", embedded("empty", "https://evil.example/"), "cross_origin", ""},
 		{"<iframe>", true, nil, "GET", "127.0.0.1", map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}, "cross_origin", ""},

@@ -21,7 +21,8 @@ type headerLines struct {
 }
 
 // connState begins to count where net/http waits for a request, and ends where it
-// has read a header. No Read is under way in these states.
+// has read a header. Lines that came with the request before, 4 KiB at most, are not
+// counted.
 func (h *headerLines) connState(state http.ConnState) {
 	switch state {
 	case http.StateNew, http.StateIdle:

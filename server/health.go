@@ -3,9 +3,11 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -95,14 +97,20 @@ func (h *health) startProbe() {
 	probe, end := context.WithCancelCause(timed)
 	h.probe = probe
 	go func() {
-		defer cancel()
-		_, err := h.store.Stat(probe, readyID)
+		var err error
+		defer func() {
+			if p := recover(); p != nil { // as net/http does for a request
+				err = fmt.Errorf("panic: %v\n\n%s", p, debug.Stack())
+			}
+			h.mu.Lock()
+			h.probe = nil
+			h.mu.Unlock()
+			end(err)
+			cancel()
+		}()
+		_, err = h.store.Stat(probe, readyID)
 		if err == nil || errors.Is(err, imagestore.ErrNotFound) {
 			err = errReady
 		}
-		h.mu.Lock()
-		h.probe = nil
-		h.mu.Unlock()
-		end(err)
 	}()
 }

@@ -47,6 +47,21 @@ func TestReady(t *testing.T) {
 	}
 }
 
+// TestReadyPanics has the storage panic. The server must go on.
+func TestReadyPanics(t *testing.T) {
+	fsys := brokenFs{Fs: afero.NewMemMapFs(), stat: readyID, open: readyID, opened: func() error { panic("broken") }}
+	var log bytes.Buffer
+	client, stop := start(t, listen(t, "tcp", "127.0.0.1:0"), imagestore.New(fsys, nil), &Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	for range 2 {
+		if status, got := do(t, client, "GET", "localhost", "/readyz", ""); status != 503 {
+			t.Errorf("got %d %s, want 503", status, got)
+		}
+	}
+	if stop(); !strings.Contains(log.String(), "panic: broken") {
+		t.Errorf("got log %q, want the panic in it", log.String())
+	}
+}
+
 // A hungFs does not answer while it hangs.
 type hungFs struct {
 	afero.Fs

@@ -10,6 +10,8 @@ import (
 const (
 	// defaultConnections is for a process that may open 12,352 files or more.
 	defaultConnections = 4096
+	// enoughConnections is the number below which a lowered limit is logged.
+	enoughConnections = 1024
 	// filesPerConnection is how many files one connection holds open at most: itself
 	// and either an image, or a staged file and a connection to an object store, or
 	// two directories that are synced at the same time.
@@ -19,17 +21,24 @@ const (
 )
 
 // limitConnections returns how many connections to accept, when want are wanted. If
-// the process may open too few files for that, it returns less and logs it.
+// the process may open too few files for that, it returns less. It logs that if few
+// are left.
 func limitConnections(want int, logger *slog.Logger) int {
 	files, ok := maxOpenFiles()
-	if !ok || files >= reservedFiles+filesPerConnection*uint64(want) {
+	if !ok {
 		return want
 	}
-	n := 1
+	most := uint64(1)
 	if files > reservedFiles+filesPerConnection {
-		n = int((files - reservedFiles) / filesPerConnection)
+		most = (files - reservedFiles) / filesPerConnection
 	}
-	logger.Warn("imagestore: the limit on open files allows fewer connections", "connections", n, "wanted", want, "files", files)
+	if uint64(want) <= most {
+		return want
+	}
+	n := int(most)
+	if n < enoughConnections {
+		logger.Warn("imagestore: the limit on open files allows fewer connections", "connections", n, "wanted", want, "files", files)
+	}
 	return n
 }
 

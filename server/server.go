@@ -49,7 +49,7 @@ type Config struct {
 	// Timeout is how long a client may take to send or receive 64 KiB, from a
 	// millisecond to 24 hours; see [imagestore.HandlerOptions]. 0 is
 	// [imagestore.DefaultTimeout]. Servers of one directory should agree on it:
-	// each removes staged files that are older than an hour plus four times its
+	// each removes staged files that are older than an hour plus 20 times its
 	// own Timeout.
 	Timeout time.Duration
 	// MaxConnections is how many connections are accepted at once, those without a
@@ -148,9 +148,10 @@ func serve(ctx context.Context, ln net.Listener, h http.Handler, c Config) error
 
 // sweepAge returns how old a staged file must be to be removed. An upload adds
 // to its file at least every two timeouts: one for the 64 KiB that the handler
-// waits for, one for those that the store buffers. A form doubles that. The hour
-// is for slow storage.
-func sweepAge(timeout time.Duration) time.Duration { return time.Hour + 4*timeout }
+// waits for, one for those that the store buffers. A form doubles that, and
+// may have other parts after the file, which take up to 16. The hour is for slow
+// storage.
+func sweepAge(timeout time.Duration) time.Duration { return time.Hour + 20*timeout }
 
 // sweep sweeps the store at once and then daily until ctx is done.
 func sweep(ctx context.Context, store *imagestore.Store, age time.Duration, logger *slog.Logger) {

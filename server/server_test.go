@@ -299,8 +299,8 @@ func TestSweep(t *testing.T) {
 	for timeout, gone := range map[time.Duration]time.Duration{ // when the next sweep is due
 		minTimeout:                sweepInterval,
 		imagestore.DefaultTimeout: sweepInterval,
-		6 * time.Hour:             2 * sweepInterval, // after 25 hours
-		maxTimeout:                5 * sweepInterval, // after 97 hours
+		6 * time.Hour:             6 * sweepInterval,  // after 121 hours
+		maxTimeout:                21 * sweepInterval, // after 481 hours
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			left := ".staging/" + rand.Text()

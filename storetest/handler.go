@@ -247,7 +247,7 @@ func (s *site) testRaw(t *testing.T) {
 	small, large := PNG(t, 10, 1), PNG(t, 300, 2)
 	status := http.StatusCreated
 	for _, method := range []string{"PUT", "POST"} {
-		for _, contentType := range []string{"", "image/png", "application/octet-stream"} {
+		for _, contentType := range []string{"", "image/png", "image/x-png", "application/octet-stream", "application/x-www-form-urlencoded", "text/plain"} {
 			b := small
 			if contentType == "image/png" {
 				b = large
@@ -263,7 +263,7 @@ func (s *site) testRaw(t *testing.T) {
 			status = http.StatusOK
 		}
 	}
-	got := s.send(t, "PUT", "/images/"+id, bytes.NewReader(large), "Content-Type", "text/html")
+	got := s.send(t, "PUT", "/images/"+id, bytes.NewReader(large), "Content-Type", "application/json")
 	got.wantProblem(t, http.StatusUnsupportedMediaType, "unsupported_type", "multipart/form-data")
 	s.unchanged(t, id, small)
 }
@@ -293,12 +293,16 @@ func (s *site) testForm(t *testing.T) {
 	id := s.id(t, "form")
 	b := PNG(t, 300, 1)
 	status := http.StatusCreated
-	for _, parts := range [][]string{{"file", string(b)}, {"before", "x", "file", string(b), "after", "y"}} {
+	for _, parts := range [][]string{{"file", string(b)}, {"before", strings.Repeat("x", 100_000), "file", string(b), "after", "y"}} {
 		body, contentType := form(t, parts...)
 		got := s.send(t, "POST", "/images/"+id, strings.NewReader(body), "Content-Type", contentType)
 		s.wantStored(t, got, status, b)
 		status = http.StatusOK
 	}
+	// Neither the boundary nor the file name is quoted as it should be.
+	body := "--=b\r\nContent-Disposition: form-data; name=\"file\"; filename=my shot.png\r\n\r\n" + string(b) + "\r\n--=b--\r\n"
+	got := s.send(t, "POST", "/images/"+id, strings.NewReader(body), "Content-Type", "multipart/form-data; boundary==b")
+	s.wantStored(t, got, status, b)
 	other := string(PNG(t, 10, 2))
 	for _, test := range []struct {
 		parts []string
@@ -313,8 +317,10 @@ func (s *site) testForm(t *testing.T) {
 		got.wantProblem(t, http.StatusBadRequest, "bad_request", test.text)
 	}
 	body, contentType := form(t, "file", other)
-	got := s.send(t, "POST", "/images/"+id, strings.NewReader(body[:len(body)-10]), "Content-Type", contentType)
-	got.wantProblem(t, http.StatusBadRequest, "bad_request", "multipart")
+	for _, cut := range []int{len("-\r\n"), 10} { // the shorter one leaves "--boundary-"
+		got := s.send(t, "POST", "/images/"+id, strings.NewReader(body[:len(body)-cut]), "Content-Type", contentType)
+		got.wantProblem(t, http.StatusBadRequest, "bad_request", "multipart")
+	}
 	got = s.send(t, "POST", "/images/"+id, strings.NewReader(body), "Content-Type", "multipart/form-data")
 	got.wantProblem(t, http.StatusBadRequest, "bad_request", "boundary")
 	s.unchanged(t, id, b)

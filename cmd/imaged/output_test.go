@@ -38,7 +38,7 @@ func TestOutputGone(t *testing.T) {
 	s.url, _, _ = strings.Cut(strings.TrimPrefix(line, "imaged: listening on "), ",")
 
 	// An upload that fails for a reason of the server's is logged.
-	if err := os.WriteFile(filepath.Join(s.Dir, "images", ".staging"), nil, 0o666); err != nil {
+	if err := os.WriteFile(filepath.Join(s.Dir, "images", "a"), nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

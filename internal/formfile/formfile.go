@@ -4,28 +4,37 @@ package formfile
 
 import (
 	"bufio"
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime/multipart"
 	"strings"
 	"sync"
 )
 
-// MaxExtra is the most bytes that a form may have besides its file. It bounds the
-// memory for the headers of hostile parts.
-const MaxExtra = 32 << 10
-
-// bufferSize turns the reads of package multipart, 4 KiB each, into few large
-// ones.
-const bufferSize = 64 << 10
+const (
+	// MaxExtra is the most bytes that a form may have besides its file. They are
+	// read and thrown away, so they cost time.
+	MaxExtra = 1 << 20
+	// maxHeader is the most bytes of one part's header. Package multipart holds
+	// a header in up to six times its size, and would allow 10 MiB.
+	maxHeader = 16 << 10
+	// readAhead is how much package multipart reads before it looks at it. The
+	// limits must not refuse a smaller form for it.
+	readAhead = 4 << 10
+	// bufferSize turns the reads of package multipart, 4 KiB each, into few large
+	// ones.
+	bufferSize = 64 << 10
+)
 
 var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, bufferSize) }}
 
 // An Error says what is wrong with a form. Detail is fit for the client.
 type Error struct {
-	Detail   string
-	TooLarge bool  // there is more than MaxExtra besides the file
-	Err      error // the cause, if there is one
+	Detail string
+	Err    error // the cause, if there is one
 }
 
 func (e *Error) Error() string { return e.Detail }
@@ -36,36 +45,30 @@ func (e *Error) Unwrap() error { return e.Err }
 // A Reader reads the file. It ends only when all of the form was read and is in
 // order. Its errors are an [*Error] or the body's own.
 type Reader struct {
-	body   *source
-	buffer *bufio.Reader
-	form   *multipart.Reader
-	part   *multipart.Part // the file, once it is found
-	name   string
-	max    int64
+	body     source
+	boundary string
+	name     string
+	form     *multipart.Reader // nil until the first byte of the body has come
+	part     *multipart.Part   // the file, once it is found
 }
 
-// New returns a Reader of the part with this name, of at most maxFile bytes.
-// Close it after the last Read.
-func New(body io.Reader, boundary, name string, maxFile int64) *Reader {
-	r := &Reader{name: name, max: maxFile, buffer: buffers.Get().(*bufio.Reader)}
-	r.body = &source{r: r.buffer, left: MaxExtra}
-	r.buffer.Reset(body)
-	r.form = multipart.NewReader(r.body, boundary)
-	return r
+// New returns a Reader of the part with this name. The file has no limit. Close the
+// Reader after the last Read.
+func New(body io.Reader, boundary, name string) *Reader {
+	return &Reader{body: source{r: body, extra: MaxExtra + readAhead, header: maxHeader}, boundary: boundary, name: name}
 }
 
 // Close releases the buffer. It does not close the body.
 func (r *Reader) Close() error {
-	if r.buffer != nil {
-		r.buffer.Reset(nil)
-		buffers.Put(r.buffer)
-		r.buffer = nil
-	}
+	r.body.release()
 	return nil
 }
 
-// Read reads the file.
+// Read reads the file. The first Read takes no memory before a byte has come.
 func (r *Reader) Read(p []byte) (int, error) {
+	if r.form == nil {
+		r.form = multipart.NewReader(r.body.await(), r.boundary)
+	}
 	if r.part == nil {
 		if err := r.find(); err != nil {
 			return 0, err
@@ -82,7 +85,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 func (r *Reader) find() error {
 	var others []string
 	for {
-		part, err := r.form.NextPart()
+		part, name, err := r.next()
 		if err == io.EOF {
 			came := "the form is empty"
 			if len(others) > 0 {
@@ -91,37 +94,72 @@ func (r *Reader) find() error {
 			return &Error{Detail: fmt.Sprintf("the form has no part named %q; %s", r.name, came)}
 		}
 		if err != nil {
-			return r.cause(err)
+			return err
 		}
-		if part.FormName() == r.name {
+		if name == r.name {
 			r.part = part
-			r.body.left += r.max
+			r.body.inFile = true
 			return nil
 		}
 		if len(others) < 10 {
-			others = append(others, fmt.Sprintf("%.40q", part.FormName()))
+			others = append(others, fmt.Sprintf("%.40q", name))
+		}
+		if _, err := io.Copy(io.Discard, part); err != nil {
+			return r.cause(err)
 		}
 	}
 }
 
 // finish reads what follows the file and returns io.EOF if it is in order.
 func (r *Reader) finish() error {
+	r.body.inFile = false
 	for {
-		part, err := r.form.NextPart()
+		part, name, err := r.next()
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return r.cause(err)
+			return err
 		}
-		if part.FormName() == r.name {
+		if name == r.name {
 			return &Error{Detail: fmt.Sprintf("the form has more than one part named %q", r.name)}
 		}
+		if _, err := io.Copy(io.Discard, part); err != nil {
+			return r.cause(err)
+		}
 	}
-	if _, err := io.Copy(io.Discard, r.body); err != nil {
+	if _, err := io.Copy(io.Discard, &r.body); err != nil {
 		return r.cause(err)
 	}
 	return io.EOF
+}
+
+// next returns the next part and its name. The part before it must be read.
+func (r *Reader) next() (*multipart.Part, string, error) {
+	r.body.header = maxHeader + readAhead
+	part, err := r.form.NextPart()
+	r.body.header = math.MaxInt64
+	if err == io.EOF {
+		return nil, "", err
+	}
+	if err != nil {
+		return nil, "", r.cause(err)
+	}
+	name := nameOf(part.Header.Get("Content-Disposition"))
+	part.Header = nil // a large one would be held for as long as the file
+	return part, name, nil
+}
+
+// CheckEnd reads up to limit bytes of the file. It returns an [*Error] if the form
+// ends in them, before the file does: a last line that is malformed is read as bytes of the file.
+func (r *Reader) CheckEnd(limit int64) error {
+	if r.part == nil {
+		return nil
+	}
+	if _, err := io.CopyN(io.Discard, r.part, limit); errors.Is(err, io.ErrUnexpectedEOF) && r.body.err == nil {
+		return r.cause(err)
+	}
+	return nil
 }
 
 // cause returns the error of the body where there is one, and otherwise calls
@@ -132,31 +170,61 @@ func (r *Reader) cause(err error) error {
 		return nil
 	case r.body.err != nil:
 		return r.body.err
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return &Error{Detail: fmt.Sprintf("the multipart body is broken or incomplete: its last line must be %.100q", "--"+r.boundary+"--"), Err: err}
 	}
-	return &Error{Detail: "the multipart body is broken or incomplete", Err: err}
+	return &Error{Detail: "the multipart body is broken", Err: err}
 }
 
 // A source is the body. It remembers its error, which package multipart wraps,
-// and fails beyond its limit.
+// and fails beyond its limits.
 type source struct {
-	r    io.Reader
-	left int64
-	err  error
+	r             io.Reader
+	first         [1]byte
+	buffer        *bufio.Reader
+	read          int64 // all bytes
+	extra, header int64 // bytes that may come, unless in the file
+	inFile        bool
+	err           error
+}
+
+// await waits for the first byte of the body and returns a reader that begins with it.
+func (s *source) await() io.Reader {
+	n, _ := io.ReadFull(s, s.first[:]) // the next Read has the error
+	return io.MultiReader(bytes.NewReader(s.first[:n]), s)
 }
 
 func (s *source) Read(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
-	if int64(len(p)) > s.left {
-		p = p[:s.left+1] // one byte more shows that there is too much
+	if s.read >= bufferSize && s.buffer == nil { // a small form goes without
+		s.buffer = buffers.Get().(*bufio.Reader)
+		s.buffer.Reset(s.r)
+		s.r = s.buffer
 	}
 	n, err := s.r.Read(p)
-	if s.left -= int64(n); s.left < 0 {
-		n, err = 0, &Error{Detail: fmt.Sprintf("the form has more than %d bytes besides the file", MaxExtra), TooLarge: true}
+	s.read += int64(n)
+	if !s.inFile {
+		s.extra -= int64(n)
+		s.header -= int64(n)
+	}
+	switch {
+	case s.extra < 0:
+		n, err = 0, &Error{Detail: fmt.Sprintf("the form has more than %d bytes besides the file", MaxExtra)}
+	case s.header < 0:
+		n, err = 0, &Error{Detail: fmt.Sprintf("the multipart body is broken: the header of a part, or what precedes the first part, has more than %d bytes", maxHeader)}
 	}
 	if err != io.EOF {
 		s.err = err
 	}
 	return n, err
+}
+
+func (s *source) release() {
+	if s.buffer != nil {
+		s.buffer.Reset(nil)
+		buffers.Put(s.buffer)
+		s.buffer, s.r = nil, nil
+	}
 }

@@ -63,6 +63,12 @@ func IsTooManyFiles(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || isWindows(err, windowsTooManyFiles)
 }
 
+// IsUnreachable reports whether a network or FUSE filesystem has lost its server.
+func IsUnreachable(err error) bool {
+	return errors.Is(err, syscall.ESTALE) || errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.EHOSTDOWN) ||
+		errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ETIMEDOUT)
+}
+
 // IsCrossDevice reports whether a file cannot be renamed because the new name is on
 // another filesystem.
 func IsCrossDevice(err error) bool {

@@ -20,7 +20,7 @@ func unsupported(r *reader, head []byte) error {
 	return &Error{ErrUnsupportedType, int64(at), guess(string(head))}
 }
 
-// What helps somebody who sent another thing than a PNG.
+// Advice for an upload that is not a PNG.
 const (
 	original = "send the original again, in binary mode"
 	decoded  = "send the decoded bytes"

@@ -41,8 +41,8 @@ import (
 	"sync"
 )
 
-// bufferSize is how much of an image is checked before anything is written.
-const bufferSize = 64 << 10
+// BufferSize is how much of an image is checked before anything is written.
+const BufferSize = 64 << 10
 
 // Options says what to check. The zero value checks the structure of an image of
 // any size.
@@ -110,9 +110,8 @@ func (e *Error) Unwrap() error { return e.Kind }
 // other formats. An error of src then ends the reading and is not returned. Nothing
 // of these bytes is written.
 func Copy(dst io.Writer, src io.Reader, opts Options) (Meta, error) {
-	r := readers.Get().(*reader)
+	r := newReader(dst, src)
 	defer r.release()
-	r.dst, r.src = dst, src
 	meta, err := check(r, opts)
 	if err == nil {
 		err = r.flush()
@@ -138,34 +137,71 @@ func check(r *reader, opts Options) (Meta, error) {
 // errEnd is the end of src. It is not io.EOF because dst may fail with that.
 var errEnd = errors.New("end of stream")
 
-// A reader buffers src, knows its offset, and writes to dst what was consumed.
+// A reader buffers src, knows its offset, and writes to dst what was consumed. Its
+// buffer grows to BufferSize with the stream, so that a client that sends little
+// costs little.
 type reader struct {
 	src      io.Reader
 	dst      io.Writer
 	err      error // the error that came with the last bytes
 	base     int64 // offset of the buffer's first byte
 	pos, end int   // buf[pos:end] is not consumed yet
-	buf      [bufferSize]byte
+	buf      []byte
+	pooled   *[]byte // buf, unless that is first
+	grown    int     // how often buf has grown
+	first    [BufferSize >> (2 * len(pools))]byte
 }
 
-var readers = sync.Pool{New: func() any { return new(reader) }}
+var (
+	readers = sync.Pool{New: func() any { return new(reader) }}
+	pools   [3]sync.Pool // of buffers that have grown once, twice, three times
+)
+
+func newReader(dst io.Writer, src io.Reader) *reader {
+	r := readers.Get().(*reader)
+	r.src, r.dst, r.buf = src, dst, r.first[:]
+	return r
+}
 
 func (r *reader) release() {
-	r.src, r.dst, r.err = nil, nil, nil
-	r.base, r.pos, r.end = 0, 0, 0
+	r.releaseBuffer()
+	r.src, r.dst, r.err, r.buf, r.pooled = nil, nil, nil, nil, nil
+	r.base, r.pos, r.end, r.grown = 0, 0, 0, 0
 	readers.Put(r)
+}
+
+func (r *reader) releaseBuffer() {
+	if r.grown > 0 {
+		pools[r.grown-1].Put(r.pooled)
+	}
+}
+
+// grow makes the buffer four times as large.
+func (r *reader) grow() {
+	larger, ok := pools[r.grown].Get().(*[]byte)
+	if !ok {
+		b := make([]byte, 4*len(r.buf))
+		larger = &b
+	}
+	copy(*larger, r.buf[:r.end])
+	r.releaseBuffer()
+	r.pooled, r.buf = larger, *larger
+	r.grown++
 }
 
 // offset returns the position of the next byte to consume.
 func (r *reader) offset() int64 { return r.base + int64(r.pos) }
 
-// fill reads once from src. It writes the buffer to dst if that is full, so all of
-// it must be consumed by then.
+// fill reads once from src. It writes the buffer to dst if that is full and cannot
+// grow, so all of it must be consumed by then.
 func (r *reader) fill() error {
 	if r.err != nil {
 		return r.err
 	}
-	if r.end == len(r.buf) {
+	switch {
+	case len(r.buf) < BufferSize && r.end > len(r.buf)/4*3: // short Reads cost more than the copy
+		r.grow()
+	case r.end == len(r.buf):
 		if err := r.flush(); err != nil {
 			return err
 		}

@@ -748,7 +748,8 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// TestFewReads checks that Copy offers Read all of the free buffer.
+// TestFewReads checks that Copy offers Read all of the free buffer, which grows three
+// times.
 func TestFewReads(t *testing.T) {
 	var chunks [][]byte
 	for range 10_000 {
@@ -757,9 +758,28 @@ func TestFewReads(t *testing.T) {
 	b := file(append(append([][]byte{ihdr(1, 1, 8, 0, 0)}, chunks...), idat([]byte{0, 0}), iend())...)
 	in := &countingReader{r: bytes.NewReader(b)}
 	want(t, check(t, in, structural), nil, 0, "")
-	if calls := (len(b)+bufferSize-1)/bufferSize + 1; in.calls != calls {
+	if calls := (len(b)+bufferSize-1)/bufferSize + 1 + 3; in.calls != calls {
 		t.Errorf("got %d Reads of %d bytes, want %d", in.calls, len(b), calls)
 	}
+}
+
+// TestSmallBuffer checks that Copy needs no more memory than a few times what the
+// client has sent.
+func TestSmallBuffer(t *testing.T) {
+	b := noise(700)
+	n := 0
+	err := check(t, readerFunc(func(p []byte) (int, error) {
+		if size, most := n+len(p), max(1<<10, 6*n); n < bufferSize && size > most {
+			t.Fatalf("after %d bytes: got a buffer of %d, want at most %d", n, size, most)
+		}
+		if n == len(b) {
+			return 0, io.EOF
+		}
+		p[0] = b[n]
+		n++
+		return 1, nil
+	}), structural)
+	want(t, err, nil, 0, "")
 }
 
 // TestNothingWritten checks that a bad image reaches dst only up to the buffer before
@@ -950,8 +970,8 @@ func TestAllocs(t *testing.T) {
 	}{
 		// Usually 1 and 3; more after the pools were emptied. Under the race
 		// detector, a pool drops a quarter of the buffers on purpose.
-		{"structural", file(append(many, iend())...), structural, 4, 32 << 10},
-		{"pixels", noise(1000), pixels, 12, 56 << 10},
+		{"structural", file(append(many, iend())...), structural, 4, 48 << 10},
+		{"pixels", noise(1000), pixels, 12, 60 << 10},
 	} {
 		in := bytes.NewReader(test.b)
 		once := func() {

@@ -161,10 +161,9 @@ func (d *dirDriver) goneNotDurable(err error) error {
 	return &detailedError{kind: ErrNotDurable, detail: "the image is gone, but a power cut may bring it back", cause: d.fsError(err)}
 }
 
-// remove removes the image of version v. Another version that takes its place is
-// removed too, unless only this one is meant or the other was put later. It is one
-// that another process was about to put, or that a union filesystem has in a lower
-// layer.
+// remove removes the image of version v. Another version may take its place: one
+// that another process was about to put, or one in a lower layer of a union
+// filesystem. That is removed too, unless only v is meant or the other was put later.
 func (d *dirDriver) remove(ctx context.Context, id string, v time.Time, only bool) error {
 	for removed := false; ; {
 		d.deleted.add(id, v)

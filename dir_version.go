@@ -40,14 +40,16 @@ func later(a, b time.Time) bool {
 // putLater reports whether a store has put the version v after another one. It has
 // not if v is far ahead of the clock.
 func putLater(v, other time.Time) bool {
-	return later(v, other) && !later(v, time.Now().Add(maxAhead))
+	return later(v, other) && !isFarAhead(v, time.Now())
 }
+
+func isFarAhead(v, now time.Time) bool { return later(v, now.Add(maxAhead)) }
 
 // latest returns the latest of some versions that is not far ahead of the clock. It
 // returns the zero time if there is none.
 func latest(now time.Time, versions ...time.Time) (last time.Time) {
 	for _, v := range versions {
-		if later(v, last) && !later(v, now.Add(maxAhead)) {
+		if later(v, last) && !isFarAhead(v, now) {
 			last = v
 		}
 	}
@@ -96,8 +98,8 @@ func etagOf(version time.Time, size int64) string {
 }
 
 // A deletions has the latest deleted version of each id, as long as it is needed. A
-// version put afterwards must be later, also where times are coarse or the clock was
-// set back. Its zero value is ready to use. It is safe for concurrent use.
+// version put soon afterwards must be later, also where times are coarse. The zero
+// value is ready to use. A deletions is safe for concurrent use.
 type deletions struct {
 	mu       sync.Mutex
 	versions map[string]time.Time
@@ -152,5 +154,5 @@ func (d *deletions) add(id string, v time.Time) {
 
 // isNeeded reports whether the clock may still give a deleted version again.
 func isNeeded(v, now time.Time) bool {
-	return later(v, now.Add(-settled)) && !later(v, now.Add(maxAhead))
+	return later(v, now.Add(-settled)) && !isFarAhead(v, now)
 }

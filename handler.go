@@ -37,10 +37,10 @@ func NewHandler(s *Store, opts *HandlerOptions) http.Handler {
 	if h.opts.Timeout <= 0 {
 		h.opts.Timeout = DefaultTimeout
 	}
-	h.changes = make(chan struct{}, h.opts.MaxUploads)
-	h.discards = make(chan struct{}, h.opts.MaxUploads)
-	h.lists = make(chan struct{}, maxLists)
-	h.reads = make(chan struct{}, maxReads)
+	h.changes = make(slots, h.opts.MaxUploads)
+	h.discards = make(slots, h.opts.MaxUploads)
+	h.lists = make(slots, maxLists)
+	h.reads = make(slots, maxReads)
 	return h
 }
 

@@ -19,11 +19,26 @@ import (
 type handler struct {
 	store    *Store
 	opts     HandlerOptions
-	changes  chan struct{} // holds a value for every upload and delete under way
-	discards chan struct{} // holds a value for every refused body that is read
-	lists    chan struct{} // holds a value for every list that is read
-	reads    chan struct{} // holds a value for every image that is being opened
+	changes  slots // for uploads and deletes
+	discards slots // for the bodies of refused uploads that are read
+	lists    slots // for lists that are read
+	reads    slots // for images that are being opened
 }
+
+// slots bounds how many requests do something at once. It holds a value for each.
+type slots chan struct{}
+
+// take reports whether a slot was free. It must be given back.
+func (s slots) take() bool {
+	select {
+	case s <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s slots) give() { <-s }
 
 // storeContext returns the context for calls of the Store. net/http cancels the
 // request's when a client that has sent everything shuts down its sending side. Such
@@ -38,22 +53,20 @@ func storeContext(r *http.Request) (context.Context, context.CancelFunc) {
 
 // begin counts a change towards MaxUploads, until end.
 func (h *handler) begin() error {
-	select {
-	case h.changes <- struct{}{}:
-		return nil
-	default:
-		return &detailedError{kind: ErrTooManyUploads, detail: fmt.Sprintf("%d are under way; try again in a second", cap(h.changes))}
+	if !h.changes.take() {
+		return tooBusy(ErrTooManyUploads, "%d are under way", cap(h.changes))
 	}
+	return nil
 }
 
-func (h *handler) end() { <-h.changes }
+func (h *handler) end() { h.changes.give() }
 
 // errBusy marks an error of too many requests at once, which is not worth a line in
 // the log for each.
 var errBusy = errors.New("too many requests at once")
 
-func tooBusy(format string, n int) error {
-	return &detailedError{kind: ErrUnavailable, detail: fmt.Sprintf(format, n) + "; try again in a second", cause: errBusy}
+func tooBusy(kind error, format string, n int) error {
+	return &detailedError{kind: kind, detail: fmt.Sprintf(format, n) + "; try again in a second", cause: errBusy}
 }
 
 // writeHeader begins an answer that has no image in it.
@@ -87,12 +100,10 @@ func (h *handler) discardBody(r *http.Request, err error) bool {
 	if errors.Is(err, ErrTooManyUploads) {
 		return false
 	}
-	select {
-	case h.discards <- struct{}{}:
-		defer func() { <-h.discards }()
-	default:
+	if !h.discards.take() {
 		return false
 	}
+	defer h.discards.give()
 	return body.discard(h.store.Options().MaxBytes+formfile.MaxExtra, r.Header.Get("Expect") != "")
 }
 
@@ -103,7 +114,7 @@ func clientGone(err error) error {
 
 func (h *handler) log(r *http.Request, err error) {
 	level := slog.LevelDebug
-	if row, _ := httpErrorFor(err); row.status >= 500 && row.err != ErrTooManyUploads && !errors.Is(err, errBusy) {
+	if row, _ := httpErrorFor(err); row.status >= 500 && !errors.Is(err, errBusy) {
 		level = slog.LevelError
 	}
 	h.opts.Logger.Log(context.WithoutCancel(r.Context()), level, "imagestore: request failed",

@@ -70,9 +70,9 @@ func (b *requestBody) discard(limit int64, expectContinue bool) bool {
 }
 
 // An uploadBody counts an upload towards MaxUploads while the Store checks the
-// conditions, and again when the first buffer of the body has come, or all of it. The
-// Store writes nothing before that. So a client that only sends a header, or sends
-// slowly, keeps nobody else from uploading.
+// conditions. It counts again once the first buffer of the body has come, or all of
+// it. The Store writes nothing before that. So a client that only sends a header keeps
+// nobody else from uploading.
 type uploadBody struct {
 	io.Reader
 	h       *handler

@@ -101,12 +101,10 @@ func (h *handler) abortOn(err error, r *http.Request, id string) {
 // open opens the image as far as the answer needs it. A HEAD, or a GET of what
 // the client has already, does not need the bytes.
 func (h *handler) open(ctx context.Context, r *http.Request, id string) (*Image, error) {
-	select {
-	case h.reads <- struct{}{}:
-		defer func() { <-h.reads }()
-	default:
-		return nil, tooBusy("%d reads wait for the storage", maxReads)
+	if !h.reads.take() {
+		return nil, tooBusy(ErrUnavailable, "%d reads wait for the storage", maxReads)
 	}
+	defer h.reads.give()
 	if r.Method == http.MethodHead || r.Header["If-None-Match"] != nil {
 		info, err := h.store.Stat(ctx, id)
 		if err != nil {

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"sync"
 	"time"
 )
 
@@ -23,23 +22,35 @@ func (h *handler) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	limit := opts.Limit
-	opts.Limit++ // one more shows that there are more
-	page := struct {
-		Images []any  `json:"images"`
-		Next   string `json:"next,omitempty"`
-	}{Images: []any{}}
-	last := ""
 	ctx, cancel := storeContext(r)
 	defer cancel()
-	leave, err := h.waitForList(ctx)
+	page, err := h.readPage(ctx, r, opts)
 	if err != nil {
 		return err
 	}
-	defer leave()
+	w.Header().Set("Cache-Control", "no-cache")
+	return h.writeJSON(w, r, http.StatusOK, page)
+}
+
+// A listPage is one answer to a list.
+type listPage struct {
+	Images []any  `json:"images"` // Info or unreadable
+	Next   string `json:"next,omitempty"`
+}
+
+// readPage reads a page. It waits while maxLists are read.
+func (h *handler) readPage(ctx context.Context, r *http.Request, opts ListOptions) (listPage, error) {
+	if err := h.waitForList(ctx); err != nil {
+		return listPage{}, err
+	}
+	defer h.lists.give()
+	page := listPage{Images: []any{}}
+	limit := opts.Limit
+	opts.Limit++ // one more shows that there are more
+	last := ""
 	for info, err := range h.store.List(ctx, opts) {
 		if err != nil && info.ID == "" {
-			return err
+			return listPage{}, err
 		}
 		if len(page.Images) == limit {
 			page.Next = last
@@ -54,28 +65,25 @@ func (h *handler) list(w http.ResponseWriter, r *http.Request) error {
 		}
 		last = info.ID
 	}
-	leave() // a client that is slow to take the page holds up no other list
-	w.Header().Set("Cache-Control", "no-cache")
-	return h.writeJSON(w, r, http.StatusOK, page)
+	return page, nil
 }
 
-// waitForList waits while maxLists are read. leave lets the next one begin; it may be
-// called again.
-func (h *handler) waitForList(ctx context.Context) (leave func(), err error) {
+// waitForList takes a slot for a list. It waits for one as long as a client may take
+// for 64 KiB.
+func (h *handler) waitForList(ctx context.Context) error {
+	if h.lists.take() {
+		return nil
+	}
+	timeout := time.NewTimer(h.opts.Timeout)
+	defer timeout.Stop()
 	select {
 	case h.lists <- struct{}{}:
-	default:
-		timeout := time.NewTimer(h.opts.Timeout)
-		defer timeout.Stop()
-		select {
-		case h.lists <- struct{}{}:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-timeout.C:
-			return nil, tooBusy("%d lists are under way", maxLists)
-		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timeout.C:
+		return tooBusy(ErrUnavailable, "%d lists are under way", maxLists)
 	}
-	return sync.OnceFunc(func() { <-h.lists }), nil
 }
 
 // An unreadable takes the place of an image in a list that cannot be read.

@@ -108,9 +108,9 @@ type printableError struct{ err error }
 func (e printableError) Error() string { return printable(e.err.Error()) }
 func (e printableError) Unwrap() error { return e.err }
 
-// printable returns s without its end if it is long, and with escapes of Go instead
-// of characters that cannot be printed. They include line breaks and those that
-// change the direction of writing, by which a text could seem to be another.
+// printable cuts a long s and escapes characters that cannot be printed, as Go does.
+// They include line breaks and changes of the direction of writing. Such a change can
+// make one text look like another.
 func printable(s string) string {
 	var b strings.Builder
 	for _, c := range s {

@@ -52,9 +52,9 @@ func (g *guard) isOwn(h host) bool { return h.isLoopback() || slices.Contains(g.
 // HTTP/1.1, which net/http refuses without a Host.
 func isWithoutHost(r *http.Request) bool { return r.Host == "" && !r.ProtoAtLeast(1, 1) }
 
-// isEmbedded reports whether a browser sends r for a page of another site, and not
-// because its user goes to the image. A page of the same site is on the loopback
-// interface too. Chromium sends "none" when it prefetches what a page tells it to.
+// isEmbedded reports whether a browser sends r for a page of another site. A link
+// that the user follows does not count. A page of the same site is on the loopback
+// interface too. Chromium sends "none" for a prefetch that a page asks for.
 func isEmbedded(r *http.Request) bool {
 	h := r.Header
 	return h.Get("Sec-Fetch-Site") == "cross-site" && (h.Get("Sec-Fetch-Mode") != "navigate" || h.Get("Sec-Fetch-Dest") != "document") ||

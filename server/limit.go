@@ -12,9 +12,9 @@ const (
 	defaultConnections = 4096
 	// enoughConnections is the number below which a lowered limit is logged.
 	enoughConnections = 1024
-	// filesPerConnection is how many files one connection holds open at most: itself
-	// and either an image, or a staged file and a connection to an object store, or
-	// two directories that are synced at the same time.
+	// filesPerConnection is the most files that one connection holds open. One is the
+	// connection itself. The others are an image, a staged file and a connection to
+	// an object store, or two directories that are synced at the same time.
 	filesPerConnection = 3
 	// reservedFiles is for all else: the listener, a sweep, files of the runtime.
 	reservedFiles = 64

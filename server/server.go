@@ -146,11 +146,10 @@ func serve(ctx context.Context, ln net.Listener, h http.Handler, c Config) error
 	return nil
 }
 
-// sweepAge returns how old a staged file must be to be removed. An upload adds
-// to its file at least every two timeouts: one for the 64 KiB that the handler
-// waits for, one for those that the store buffers. A form doubles that, and
-// may have other parts after the file, which take up to 16. The hour is for slow
-// storage.
+// sweepAge returns how old a staged file must be to be removed. An upload adds to its
+// file at least every two timeouts. The handler waits one for 64 KiB, and the store
+// buffers as many. A form doubles that. Its parts after the file take up to 16 more.
+// The hour is for slow storage.
 func sweepAge(timeout time.Duration) time.Duration { return time.Hour + 20*timeout }
 
 // sweep sweeps the store at once and then daily until ctx is done.

@@ -49,6 +49,7 @@ type Reader struct {
 	boundary string
 	name     string
 	form     *multipart.Reader // nil until the first byte of the body has come
+	last     *multipart.Part   // the part that next has returned
 	part     *multipart.Part   // the file, once it is found
 }
 
@@ -104,9 +105,6 @@ func (r *Reader) find() error {
 		if len(others) < 10 {
 			others = append(others, fmt.Sprintf("%.40q", name))
 		}
-		if _, err := io.Copy(io.Discard, part); err != nil {
-			return r.cause(err)
-		}
 	}
 }
 
@@ -114,7 +112,7 @@ func (r *Reader) find() error {
 func (r *Reader) finish() error {
 	r.body.inFile = false
 	for {
-		part, name, err := r.next()
+		_, name, err := r.next()
 		if err == io.EOF {
 			break
 		}
@@ -124,9 +122,6 @@ func (r *Reader) finish() error {
 		if name == r.name {
 			return &Error{Detail: fmt.Sprintf("the form has more than one part named %q", r.name)}
 		}
-		if _, err := io.Copy(io.Discard, part); err != nil {
-			return r.cause(err)
-		}
 	}
 	if _, err := io.Copy(io.Discard, &r.body); err != nil {
 		return r.cause(err)
@@ -134,8 +129,13 @@ func (r *Reader) finish() error {
 	return io.EOF
 }
 
-// next returns the next part and its name. The part before it must be read.
+// next reads the rest of a part and returns the next one and its name.
 func (r *Reader) next() (*multipart.Part, string, error) {
+	if r.last != nil { // NextPart would count the rest towards the header
+		if _, err := io.Copy(io.Discard, r.last); err != nil {
+			return nil, "", r.cause(err)
+		}
+	}
 	r.body.header = maxHeader + readAhead
 	part, err := r.form.NextPart()
 	r.body.header = math.MaxInt64
@@ -147,11 +147,13 @@ func (r *Reader) next() (*multipart.Part, string, error) {
 	}
 	name := nameOf(part.Header.Get("Content-Disposition"))
 	part.Header = nil // a large one would be held for as long as the file
+	r.last = part
 	return part, name, nil
 }
 
 // CheckEnd reads up to limit bytes of the file. It returns an [*Error] if the form
-// ends in them, before the file does: a last line that is malformed is read as bytes of the file.
+// ends in them, before the file does. A malformed last line looks like bytes of the
+// file.
 func (r *Reader) CheckEnd(limit int64) error {
 	if r.part == nil {
 		return nil

@@ -33,9 +33,9 @@ func nameIn(disposition string) string {
 	return ""
 }
 
-// cutValue returns the parameter's value that s begins with, and what follows the
-// semicolon after it. A value in quotes may have quotes in it, and ends at the
-// first that is followed by a semicolon or the end.
+// cutValue returns the value at the start of s and the text after its semicolon. A
+// value in quotes may have quotes in it. It ends at the first quote before a
+// semicolon or the end.
 func cutValue(s string) (value, rest string, more bool) {
 	if quoted, ok := strings.CutPrefix(s, `"`); ok {
 		for i := range len(quoted) {

@@ -105,10 +105,10 @@ func (e *Error) Unwrap() error { return e.Kind }
 // if the bytes are wrong. Otherwise it returns any other error of src than
 // io.EOF, or of dst, unchanged.
 //
-// Copy reads on in two cases, to say more about a stream that it refuses: it counts
-// the bytes that follow a whole image, and looks into the first 12 bytes of some
-// other formats. An error of src then ends the reading and is not returned. Nothing
-// of these bytes is written.
+// Copy reads on in two cases, to say more about a stream that it refuses. It counts
+// the bytes that follow a whole image. It looks into the first 12 bytes of some other
+// formats. An error of src then ends the reading and is not returned. These bytes are
+// not written.
 func Copy(dst io.Writer, src io.Reader, opts Options) (Meta, error) {
 	r := newReader(dst, src)
 	defer r.release()

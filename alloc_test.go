@@ -19,7 +19,7 @@ func TestAllocations(t *testing.T) {
 	small, large := testimage.PNG(t, 80, 1), testimage.PNG(t, 1024, 1) // 8 KiB and 1 MiB
 	for id, b := range map[string][]byte{"small": small, "large": large} {
 		put(t, s, id, b)
-		age(t, filepath.Join(dir, id, "image.png"))
+		age(t, filepath.Join(dir, id, "image"))
 	}
 	unsynced := imagestore.New(afero.NewBasePathFs(afero.NewOsFs(), t.TempDir()), &imagestore.Options{NoSync: true})
 	buf := make([]byte, len(large))

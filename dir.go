@@ -20,7 +20,7 @@ const (
 	stagingDir = ".staging"
 )
 
-// A dirDriver keeps each image as one ordinary file, {id}/image.png, on an
+// A dirDriver keeps each image as one ordinary file, {id}/image, on an
 // [afero.Fs]. A version of an image is the modification time of its file.
 type dirDriver struct {
 	dirFiles

@@ -153,7 +153,7 @@ func TestCacheNeverStale(t *testing.T) {
 			dir, s, opened := newCached(t)
 			url := serve(t, s, nil).URL + "/images/a"
 			put(t, s, "a", first)
-			file := filepath.Join(dir, "a", "image.png")
+			file := filepath.Join(dir, "a", "image")
 			age(t, file)
 			old, _ := get(t, s, "a")
 			opened()
@@ -194,7 +194,7 @@ func TestCacheStat(t *testing.T) {
 	t.Parallel()
 	dir, s, opened := newCached(t)
 	put(t, s, "a", testimage.PNG(t, 20, 1))
-	age(t, filepath.Join(dir, "a", "image.png"))
+	age(t, filepath.Join(dir, "a", "image"))
 	opened()
 	info, err := s.Stat(t.Context(), "a")
 	if err != nil || opened() != 1 {
@@ -227,7 +227,7 @@ func TestCacheLimits(t *testing.T) {
 	t.Parallel()
 	dir, s, opened := newCached(t)
 	put(t, s, "large", testimage.PNG(t, 300, 1))
-	age(t, filepath.Join(dir, "large", "image.png"))
+	age(t, filepath.Join(dir, "large", "image"))
 	for range 2 {
 		opened()
 		if _, b := get(t, s, "large"); opened() != 1 || !bytes.Equal(b, testimage.PNG(t, 300, 1)) {
@@ -238,7 +238,7 @@ func TestCacheLimits(t *testing.T) {
 	s = imagestore.New(fsys, nil)
 	put(t, s, "a", testimage.PNG(t, 20, 1))
 	old := time.Now().Add(-time.Hour)
-	if err := fsys.Chtimes("a/image.png", old, old); err != nil {
+	if err := fsys.Chtimes("a/image", old, old); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -256,7 +256,7 @@ func TestCacheRace(t *testing.T) {
 	dir, s, _ := newCached(t)
 	const size = 1000
 	version := func(n int64) []byte { return bytes.Repeat(fmt.Appendf(nil, "%10d", n), size/10) }
-	file := filepath.Join(dir, "a", "image.png")
+	file := filepath.Join(dir, "a", "image")
 	if err := os.Mkdir(filepath.Dir(file), 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +307,7 @@ func TestCacheAndVerify(t *testing.T) {
 	t.Parallel()
 	dir, s, opened := newCached(t)
 	put(t, s, "a", testimage.PNG(t, 20, 1))
-	file := filepath.Join(dir, "a", "image.png")
+	file := filepath.Join(dir, "a", "image")
 	age(t, file)
 	get(t, s, "a")
 	opened()

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	imageFile = "image.png"
+	imageFile = "image"
 	// dirBatch is how many names of a directory are read at a time.
 	dirBatch = 1024
 )

@@ -84,7 +84,7 @@ func TestLinkedDirectory(t *testing.T) {
 		if got := list(t, s, imagestore.ListOptions{}); !slices.Equal(got, []string{"a"}) {
 			t.Errorf("got a list of %q, want a", got)
 		}
-		if got, err := os.ReadFile(filepath.Join(target, "image.png")); !bytes.Equal(got, b) {
+		if got, err := os.ReadFile(filepath.Join(target, "image")); !bytes.Equal(got, b) {
 			t.Errorf("got %d bytes, %v in the target, want the image", len(got), err)
 		}
 		must(t, s.Delete(t.Context(), "a"))
@@ -110,7 +110,7 @@ func TestOtherDisk(t *testing.T) {
 	s, err := imagestore.OpenDir(root, nil)
 	must(t, err)
 	b := testimage.PNG(t, 3, 1)
-	must(t, errors.Join(os.WriteFile(filepath.Join(target, "image.png"), b, 0o666), os.Symlink(target, filepath.Join(root, "a"))))
+	must(t, errors.Join(os.WriteFile(filepath.Join(target, "image"), b, 0o666), os.Symlink(target, filepath.Join(root, "a"))))
 	url := serve(t, s, nil).URL + "/images/a"
 	if got := testhttp.Request(t, "GET", url, nil); got.StatusCode != 200 || !bytes.Equal(got.Bytes, b) {
 		t.Errorf("GET: got %s, want the image", got.Status)

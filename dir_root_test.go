@@ -83,7 +83,7 @@ func TestRootGone(t *testing.T) {
 			b := testimage.PNG(t, 3, 1)
 			put(t, s, "a", b)
 			put(t, s, "b", b)
-			age(t, filepath.Join(root, "a", "image.png"))
+			age(t, filepath.Join(root, "a", "image"))
 			get(t, s, "a") // which may cache it
 			must(t, os.Rename(root, root+".away"))
 			must(t, place(root))

@@ -23,16 +23,16 @@ func TestLayout(t *testing.T) {
 	s := imagestore.New(afero.NewBasePathFs(afero.NewOsFs(), dir), nil)
 	b := testimage.PNG(t, 300, 1)
 	put(t, s, "TestPost", b)
-	if got, err := os.ReadFile(dir + "/TestPost/image.png"); err != nil || !bytes.Equal(got, b) {
+	if got, err := os.ReadFile(dir + "/TestPost/image"); err != nil || !bytes.Equal(got, b) {
 		t.Errorf("got a file of %d bytes, %v, want %d", len(got), err, len(b))
 	}
 	// A file that was put there by hand is an image. The others are not.
 	must(t, os.Mkdir(dir+"/by-hand", 0o777))
-	must(t, os.WriteFile(dir+"/by-hand/image.png", []byte("anything"), 0o666))
+	must(t, os.WriteFile(dir+"/by-hand/image", []byte("anything"), 0o666))
 	must(t, os.WriteFile(dir+"/file", nil, 0o666))
 	must(t, os.Mkdir(dir+"/no image", 0o777))
-	must(t, os.MkdirAll(dir+"/dir/image.png", 0o777))
-	must(t, os.WriteFile(dir+"/.staging/image.png", b, 0o666))
+	must(t, os.MkdirAll(dir+"/dir/image", 0o777))
+	must(t, os.WriteFile(dir+"/.staging/image", b, 0o666))
 	if _, got := get(t, s, "by-hand"); string(got) != "anything" {
 		t.Errorf("file put there by hand: got %q, want %q", got, "anything")
 	}
@@ -56,7 +56,7 @@ func TestLayout(t *testing.T) {
 	must(t, os.WriteFile(dir+"/by-hand/notes.txt", nil, 0o666))
 	must(t, s.Delete(t.Context(), "by-hand"))
 	must(t, s.Delete(t.Context(), "TestPost"))
-	if got := files(t, afero.NewBasePathFs(afero.NewOsFs(), dir)); !slices.Contains(got, "by-hand/notes.txt") || slices.Contains(got, "by-hand/image.png") || slices.Contains(got, "TestPost") {
+	if got := files(t, afero.NewBasePathFs(afero.NewOsFs(), dir)); !slices.Contains(got, "by-hand/notes.txt") || slices.Contains(got, "by-hand/image") || slices.Contains(got, "TestPost") {
 		t.Errorf("after Delete: got files %v, want by-hand/notes.txt kept and the images gone", got)
 	}
 }
@@ -222,7 +222,7 @@ func TestOldImage(t *testing.T) {
 	fsys := onDisk(t)
 	s := imagestore.New(fsys, nil)
 	put(t, s, "a", testimage.PNG(t, 3, 1))
-	must(t, fsys.Chtimes("a/image.png", time.Unix(0, 0), time.Unix(0, 0)))
+	must(t, fsys.Chtimes("a/image", time.Unix(0, 0), time.Unix(0, 0)))
 	want, err := s.Stat(t.Context(), "a")
 	must(t, err)
 	if got, err := newClient(t, serve(t, s, nil).URL).Stat(t.Context(), "a"); err != nil || got != want {

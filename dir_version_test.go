@@ -37,7 +37,7 @@ func TestCoarseTimes(t *testing.T) {
 		for i := range 20 {
 			if i == 10 { // as if the clock had been set back
 				ahead := time.Now().Add(time.Hour)
-				must(t, fsys.Chtimes("a/image.png", ahead, ahead))
+				must(t, fsys.Chtimes("a/image", ahead, ahead))
 			}
 			if i > 0 && i%3 == 0 {
 				must(t, s.Delete(t.Context(), "a"))
@@ -83,7 +83,7 @@ func TestVersions(t *testing.T) {
 					now := time.Now() // a full second
 					put(t, s, "a", b)
 					at := now.Add(test.ahead)
-					must(t, fsys.Chtimes("a/image.png", at, at))
+					must(t, fsys.Chtimes("a/image", at, at))
 					old, _ := get(t, s, "a")
 					if deleted {
 						must(t, s.Delete(t.Context(), "a"))
@@ -159,7 +159,7 @@ func testExtremeTimes(t *testing.T, fsys afero.Fs, setTime func(name string, at 
 		id := fmt.Sprintf("i%02d", i)
 		ids = append(ids, id)
 		put(t, s, id, b)
-		setTime(id+"/image.png", at)
+		setTime(id+"/image", at)
 	}
 	c := newClient(t, serve(t, s, nil).URL)
 	for name, s := range map[string]storetest.Images{"Store": s, "Client": c} {
@@ -208,7 +208,7 @@ func TestDeleteBelowTheFuture(t *testing.T) {
 	b := testimage.PNG(t, 3, 1)
 	put(t, imagestore.New(base, nil), "a", b)
 	future := time.Now().Add(1000 * time.Hour)
-	must(t, base.Chtimes("a/image.png", future, future))
+	must(t, base.Chtimes("a/image", future, future))
 	s := imagestore.New(afero.NewCopyOnWriteFs(base, onDisk(t)), nil)
 	put(t, s, "a", b)
 	wantError(t, s.Delete(t.Context(), "a"), imagestore.ErrReadOnly, "delete", "a")

@@ -23,7 +23,7 @@ func TestWaitingEnds(t *testing.T) {
 	info := put(t, s, "a", b)
 	inRename, goOn := make(chan struct{}), make(chan struct{})
 	fsys.FailIf(func(op errorfs.Op) error {
-		if op.Name == "rename" && op.To == "a/image.png" {
+		if op.Name == "rename" && op.To == "a/image" {
 			close(inRename)
 			<-goOn
 		}

@@ -16,7 +16,7 @@
 //     filesystems of Linux, up to 16 MiB of images of up to 64 KiB are cached. A
 //     cached image is used only if a stat finds its file unchanged.
 //
-// An image is one ordinary file, {id}/image.png. Uploads are staged in .staging,
+// An image is one ordinary file, {id}/image. Uploads are staged in .staging,
 // synced, and renamed when they are complete. A [Driver] can keep images
 // elsewhere. The module github.com/ba692904/imagestore/s3 has one for object stores.
 //

@@ -22,7 +22,7 @@ func TestReadConditions(t *testing.T) {
 	put(t, s, "a", b)
 	second := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	mtime := second.Add(500 * time.Millisecond)
-	must(t, fsys.Chtimes("a/image.png", mtime, mtime))
+	must(t, fsys.Chtimes("a/image", mtime, mtime))
 	info, _ := get(t, s, "a")
 	etag := info.ETag
 	date := func(seconds int) string {
@@ -132,7 +132,7 @@ func TestUnsettled(t *testing.T) {
 		put(t, s, "a", b)
 		if age != 0 {
 			mtime := time.Now().Add(-age)
-			must(t, fsys.Chtimes("a/image.png", mtime, mtime))
+			must(t, fsys.Chtimes("a/image", mtime, mtime))
 		}
 		info, _ := get(t, s, "a")
 		got := rawGet(t, srv.Listener.Addr().String(), "GET", "")
@@ -184,7 +184,7 @@ func TestVersionsOfOneSecond(t *testing.T) {
 	// Later on: the same order of events, two hours ago.
 	const ago = 2 * time.Hour
 	mtime := old.ModTime.Add(-ago).Truncate(time.Second).Add(time.Second - time.Nanosecond) // the latest of the second
-	must(t, fsys.Chtimes("a/image.png", mtime, mtime))
+	must(t, fsys.Chtimes("a/image", mtime, mtime))
 	for _, held := range []time.Time{modified.Add(-ago), old.ModTime.Add(-ago)} { // from Last-Modified, and from the client's clock
 		date := held.UTC().Format(http.TimeFormat)
 		for _, header := range []string{"If-Modified-Since: " + date, "If-Range: " + date + "\r\nRange: bytes=5-"} {
@@ -207,7 +207,7 @@ func TestWholeSecond(t *testing.T) {
 	srv := serve(t, s, nil)
 	put(t, s, "a", testimage.PNG(t, 3, 1))
 	for _, mtime := range []time.Time{time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC), time.Date(1955, 3, 4, 5, 6, 7, 0, time.UTC), time.Unix(0, 0).UTC()} {
-		must(t, fsys.Chtimes("a/image.png", mtime, mtime))
+		must(t, fsys.Chtimes("a/image", mtime, mtime))
 		want := mtime.Format(http.TimeFormat)
 		got := rawGet(t, srv.Listener.Addr().String(), "GET", "")
 		if got.Header.Get("Last-Modified") != want || got.Header.Get("Imagestore-Modified") != mtime.Format(time.RFC3339) {

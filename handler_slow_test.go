@@ -243,7 +243,7 @@ func TestSlowList(t *testing.T) {
 	t.Parallel()
 	fsys := afero.NewMemMapFs()
 	for i := range 1000 {
-		must(t, afero.WriteFile(fsys, fmt.Sprintf("%0128d/image.png", i), []byte("x"), 0o666))
+		must(t, afero.WriteFile(fsys, fmt.Sprintf("%0128d/image", i), []byte("x"), 0o666))
 	}
 	slowly(t, imagestore.New(fsys, nil), func(t *testing.T, dial func() net.Conn) {
 		conn := dial()

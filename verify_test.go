@@ -77,7 +77,7 @@ func TestVerifyPixels(t *testing.T) {
 		half := io.MultiReader(bytes.NewReader(b[:len(b)/2]), iotest.ErrReader(io.ErrClosedPipe))
 		_, err := pixels.Put(t.Context(), "half", half)
 		wantError(t, err, io.ErrClosedPipe, "put", "half")
-		must(t, afero.WriteFile(fsys, "good/image.png", b[:len(b)/2], 0o666))
+		must(t, afero.WriteFile(fsys, "good/image", b[:len(b)/2], 0o666))
 		wantError(t, pixels.Verify(t.Context(), "good"), imagestore.ErrInvalidImage, "verify", "good")
 	}
 	if after := runtime.NumGoroutine(); after >= before+20 {

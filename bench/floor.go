@@ -32,7 +32,7 @@ type floor struct {
 
 var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
-func (f floor) file(id string) string { return filepath.Join(f.root, id, "image.png") }
+func (f floor) file(id string) string { return filepath.Join(f.root, id, "image") }
 
 func (f floor) init() error { return f.fs.MkdirAll(filepath.Join(f.root, ".staging"), 0o777) }
 

@@ -214,7 +214,7 @@ func (b *bench) makeImages() error {
 		if err := os.MkdirAll(dir, 0o777); err != nil {
 			return err
 		}
-		name := filepath.Join(dir, "image.png")
+		name := filepath.Join(dir, "image")
 		if err := os.WriteFile(name, noise(size), 0o666); err != nil {
 			return err
 		}

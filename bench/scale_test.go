@@ -150,7 +150,7 @@ func populate(dir string, n int, image []byte) error {
 	old := time.Now().Add(-time.Hour)
 	var file string
 	for i := range n {
-		name := filepath.Join(dir, imageName(i), "image.png")
+		name := filepath.Join(dir, imageName(i), "image")
 		if err := os.Mkdir(filepath.Dir(name), 0o777); err != nil {
 			return err
 		}

@@ -101,7 +101,7 @@ func fresh(dir string, h http.Handler) http.Handler {
 // that has one header field. The answer must have the status.
 func ownHeader(field, value string, status int) (http.Header, error) {
 	fsys := afero.NewMemMapFs()
-	if err := afero.WriteFile(fsys, "one/image.png", []byte("x"), 0o666); err != nil {
+	if err := afero.WriteFile(fsys, "one/image", []byte("x"), 0o666); err != nil {
 		return nil, err
 	}
 	own := httptest.NewRecorder()
@@ -373,7 +373,7 @@ func fillBucket(ctx context.Context, curl string, s *server, p peer, dir string)
 	images, err := os.ReadDir(dir)
 	for _, image := range images {
 		if err == nil {
-			err = do(p.url(image.Name()), "-T", filepath.Join(dir, image.Name(), "image.png"))
+			err = do(p.url(image.Name()), "-T", filepath.Join(dir, image.Name(), "image"))
 		}
 	}
 	return err

@@ -39,7 +39,7 @@ type peer struct {
 type layout int
 
 const (
-	imageDirs layout = iota // /{id}/image.png, and the file of that name
+	imageDirs layout = iota // /{id}/image, and the file of that name
 	imagesAPI               // /images/{id}, and the same file
 	flat                    // /{id}.png, and the file of that name
 	bucket                  // /images/{id}.png, in a bucket without such files
@@ -59,7 +59,7 @@ func (p peer) file(id string) string {
 	if p.layout == flat {
 		return id + ".png"
 	}
-	return filepath.Join(id, "image.png")
+	return filepath.Join(id, "image")
 }
 
 // A build is a program imaged, of this or another commit.

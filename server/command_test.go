@@ -163,7 +163,7 @@ func TestVerify(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			fsys := afero.NewMemMapFs()
 			for id, b := range test.images {
-				if err := afero.WriteFile(fsys, path.Join(id, "image.png"), []byte(b), 0o666); err != nil {
+				if err := afero.WriteFile(fsys, path.Join(id, "image"), []byte(b), 0o666); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -202,7 +202,7 @@ func TestVerifyCannotPrint(t *testing.T) {
 	for images, want := range map[int]string{0: syscall.EPIPE.Error(), 3: "verification ended early, 1 images: 1 invalid, 0 cannot be read: " + syscall.EPIPE.Error()} {
 		fsys := afero.NewMemMapFs()
 		for i := range images {
-			if err := afero.WriteFile(fsys, path.Join(string(rune('a'+i)), "image.png"), []byte("hello"), 0o666); err != nil {
+			if err := afero.WriteFile(fsys, path.Join(string(rune('a'+i)), "image"), []byte("hello"), 0o666); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -220,7 +220,7 @@ func TestVerifyCannotPrint(t *testing.T) {
 func TestVerifyInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	fsys := afero.NewMemMapFs()
-	if err := afero.WriteFile(fsys, "a/image.png", []byte(pixel(t)), 0o666); err != nil {
+	if err := afero.WriteFile(fsys, "a/image", []byte(pixel(t)), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	broken := brokenFs{Fs: fsys, open: "a", opened: func() error { cancel(); return ctx.Err() }}

@@ -113,8 +113,8 @@ func testSecondStore(t *testing.T, fsys afero.Fs) {
 	b = PNG(t, 200, 2)
 	info = put(t, second, "a", b, imagestore.IfMatch(info.ETag)).Info
 	wantImage(t, imagestore.New(fsys, nil), info, b)
-	wantFile(t, fsys, "a/image.png", b, "Put reported success")
-	if f, err := fsys.OpenFile("a/image.png", os.O_RDONLY, 0); err != nil {
+	wantFile(t, fsys, "a/image", b, "Put reported success")
+	if f, err := fsys.OpenFile("a/image", os.O_RDONLY, 0); err != nil {
 		t.Errorf("OpenFile of the image: got %v, want nil", err)
 	} else {
 		f.Close()

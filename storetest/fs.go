@@ -678,8 +678,8 @@ func probeNames(t *testing.T, fsys afero.Fs) {
 	for _, name := range []string{"TestPost", "_", "a~b.c-d_e", "0", "x.png", strings.Repeat("a", 128)} {
 		mkdir(t, fsys, name)
 		want := text(name[0], len(name))
-		writeFile(t, fsys, name+"/image.png", want)
-		wantFile(t, fsys, name+"/image.png", want, fmt.Sprintf("a file was written in the directory %.20q", name))
+		writeFile(t, fsys, name+"/image", want)
+		wantFile(t, fsys, name+"/image", want, fmt.Sprintf("a file was written in the directory %.20q", name))
 	}
 	if _, err := fsys.Stat("TESTPOST"); err == nil {
 		quirk(t, "names ignore case: ids that differ only in case are one image")

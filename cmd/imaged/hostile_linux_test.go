@@ -145,7 +145,7 @@ func imageDir(t *testing.T, n int) string {
 	t.Helper()
 	dir := t.TempDir()
 	put := func(id string, b []byte) {
-		if err := errors.Join(os.Mkdir(filepath.Join(dir, id), 0o777), os.WriteFile(filepath.Join(dir, id, "image.png"), b, 0o666)); err != nil {
+		if err := errors.Join(os.Mkdir(filepath.Join(dir, id), 0o777), os.WriteFile(filepath.Join(dir, id, "image"), b, 0o666)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -121,7 +121,7 @@ func TestServes(t *testing.T) {
 	if status, text := do(t, "PUT", s.url+"/images/TestPost", strings.NewReader(b)); status != 201 {
 		t.Errorf("PUT: got %d %s, want 201", status, text)
 	}
-	stored := filepath.Join(s.Dir, "images", "TestPost", "image.png") // -dir is images
+	stored := filepath.Join(s.Dir, "images", "TestPost", "image") // -dir is images
 	if got, err := os.ReadFile(stored); err != nil || string(got) != b {
 		t.Errorf("the file: got %d bytes, %v, want %d", len(got), err, len(b))
 	}
@@ -188,7 +188,7 @@ func TestStops(t *testing.T) {
 		if err := s.Wait(); err != nil || s.stderr.Len() > 0 {
 			t.Errorf("%v: got %v and the errors %q, want none", signal, err, s.stderr.String())
 		}
-		if got, err := os.ReadFile(filepath.Join(s.Dir, "images", "a", "image.png")); err != nil || string(got) != b {
+		if got, err := os.ReadFile(filepath.Join(s.Dir, "images", "a", "image")); err != nil || string(got) != b {
 			t.Errorf("%v: the file: got %d bytes, %v, want %d", signal, len(got), err, len(b))
 		}
 	}
@@ -311,7 +311,7 @@ func TestVerify(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(dir, id), 0o777); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, id, "image.png"), []byte(b), 0o666); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, id, "image"), []byte(b), 0o666); err != nil {
 			t.Fatal(err)
 		}
 	}

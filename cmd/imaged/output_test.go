@@ -69,7 +69,7 @@ func TestVerifyOutputGone(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(dir, id), 0o777); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, id, "image.png"), []byte("no image"), 0o666); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, id, "image"), []byte("no image"), 0o666); err != nil {
 			t.Fatal(err)
 		}
 	}

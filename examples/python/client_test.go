@@ -30,7 +30,7 @@ func python(t *testing.T) string {
 func TestClient(t *testing.T) {
 	interpreter := python(t)
 	dir := t.TempDir()
-	image := filepath.Join(dir, "images", "TestPost", "image.png")
+	image := filepath.Join(dir, "images", "TestPost", "image")
 	uploaded, err := os.ReadFile("test_image.png")
 	if err != nil {
 		t.Fatal(err)

@@ -29,7 +29,7 @@ type Op struct {
 }
 
 // String returns the operation without its number, such as
-// "rename .staging/x a/image.png".
+// "rename .staging/x a/image".
 func (o Op) String() string {
 	return strings.TrimSuffix(o.Name+" "+o.Path+" "+o.To, " ")
 }

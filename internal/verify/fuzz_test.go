@@ -137,7 +137,7 @@ func againstImagePNG(t *testing.T, b []byte) {
 	r := bytes.NewReader(b)
 	_, err := png.Decode(r)
 	decodes := err == nil && r.Len() == 0
-	s, d := checkBytes(t, b, structural), checkBytes(t, b, pixels)
+	s, d := checkBytes(t, b, onlyPNG), checkBytes(t, b, verify.Options{Types: onlyPNG.Types, VerifyPixels: true})
 
 	if s != nil && d == nil {
 		t.Errorf("structure: got %v, want no error as for pixels", s)

@@ -23,7 +23,9 @@ const magic = "\x89PNG\r\n\x1a\n"
 
 var (
 	structural = verify.Options{}
+	onlyPNG    = verify.Options{Types: []string{"image/png"}}
 	pixels     = verify.Options{VerifyPixels: true}
+	stripping  = verify.Options{StripMetadata: true}
 )
 
 // check returns the error of Copy for r.
@@ -167,4 +169,28 @@ func goImages(t testing.TB) map[string][]byte {
 		}
 	}
 	return images
+}
+
+// strip returns what is left of b.
+func strip(b []byte) ([]byte, verify.Meta, error) {
+	var out bytes.Buffer
+	meta, err := verify.Copy(&out, bytes.NewReader(b), stripping)
+	return out.Bytes(), meta, err
+}
+
+// stripped returns what is left of b, and checks what must be true of it.
+func stripped(t testing.TB, b []byte) []byte {
+	t.Helper()
+	var out, again bytes.Buffer
+	meta, err := verify.Copy(&out, bytes.NewReader(b), stripping)
+	if err != nil {
+		t.Fatalf("strip: %v", err)
+	}
+	if other, err := verify.Copy(io.Discard, bytes.NewReader(out.Bytes()), structural); err != nil || other != meta {
+		t.Errorf("stripped: got %v, %v, want %v", other, err, meta)
+	}
+	if _, err := verify.Copy(&again, bytes.NewReader(out.Bytes()), stripping); err != nil || !bytes.Equal(out.Bytes(), again.Bytes()) {
+		t.Errorf("stripped twice: got %v and %d bytes, want the %d of the first time", err, again.Len(), out.Len())
+	}
+	return out.Bytes()
 }

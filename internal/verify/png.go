@@ -2,12 +2,32 @@ package verify
 
 import (
 	"encoding/binary"
-	"fmt"
 	"hash/crc32"
 	"slices"
 )
 
+// The rules for a PNG are those of the W3C's PNG Specification, Third Edition
+// (https://www.w3.org/TR/png-3/), which comments cite by section.
+//
+// The structural check reads the signature (5.2), the header (11.2.1), and the order
+// (5.6), length, type and CRC (5.3 to 5.5) of every chunk. Nothing may follow IEND. It
+// costs little more than the CRC. With VerifyPixels, the image is inflated too. The IDAT
+// chunks must hold one zlib stream (10). It must hold exactly the rows that IHDR promises
+// (7 and 8), each with a known filter type (9).
+//
+// The window that the zlib stream declares is not checked, on purpose. Encoders exist
+// that declare too small a one (CINFO 0 to 3 in RFC 1950). Go's decoder and Firefox
+// show such a picture, whose pixels are all there. libpng refuses it, unless the
+// program sets PNG_MAXIMUM_INFLATE_WINDOW.
+//
+// Ancillary chunks are not looked into, with few exceptions: tRNS must be where
+// decoders need it, and as long as they need it. The orientation in eXIf is heeded.
+// A pixel that names a missing palette entry is not noticed; decoders paint it black. An
+// animated PNG passes: its further frames are ancillary chunks, which are counted.
+
 const pngSignature = "\x89PNG\r\n\x1a\n" // section 5.2
+
+func isPNG(head []byte) bool { return beginsWith(head, pngSignature) }
 
 // checkPNG reads a PNG, of which at least the first byte is known to be right.
 func checkPNG(r *reader, opts Options) (Meta, error) {
@@ -15,26 +35,31 @@ func checkPNG(r *reader, opts Options) (Meta, error) {
 	if n, err := r.full(signature[:]); err != nil {
 		return Meta{}, r.truncated(err, "%d of 8 signature bytes are missing", 8-n)
 	}
-	p := &pngReader{r: r}
-	h, err := p.header(opts.MaxPixels)
+	p := &pngReader{r: r, opts: opts}
+	h, err := p.header()
 	if err == nil {
 		err = p.beforeData(h)
 	}
-	if err == nil && opts.VerifyPixels {
-		err = p.pixels(h)
+	meta := Meta{Type: "image/png"}
+	meta.Width, meta.Height = p.exif.orientation().displayed(h.width, h.height)
+	if err == nil {
+		err = r.described()
+	}
+	if err == nil && (opts.VerifyPixels || opts.StripMetadata) {
+		err = p.pixels(h, "IDAT") // stripping is to find what follows them
 	}
 	for err == nil && p.is("IDAT") {
 		err = p.next()
 	}
 	if err == nil {
-		err = p.afterData()
+		err = p.afterData(h)
 	}
-	return Meta{"image/png", int(h.width), int(h.height)}, err
+	return meta, err
 }
 
 // header reads IHDR (section 11.2.1). Its CRC is checked first: damage should be
 // called damage, not an illegal bit depth.
-func (p *pngReader) header(maxPixels int64) (h pngHeader, err error) {
+func (p *pngReader) header() (h pngHeader, err error) {
 	if err := p.next(); err != nil {
 		return h, err
 	}
@@ -62,12 +87,7 @@ func (p *pngReader) header(maxPixels int64) (h pngHeader, err error) {
 		return h, invalid(p.start+8+int64(at), "saved wrongly in the header; save it with another program: IHDR: %s", detail)
 	}
 	p.most = 2*float64(h.height)*(float64(h.width)*float64(h.bits())/8+8) + 4096
-	// Both are below 1<<31, so the product does not overflow.
-	if pixels := h.width * h.height; maxPixels > 0 && pixels > maxPixels {
-		return h, &Error{ErrTooManyPixels, p.start + 8,
-			fmt.Sprintf("%d x %d is %d pixels, at most %d are allowed; scale it down", h.width, h.height, pixels, maxPixels)}
-	}
-	return h, nil
+	return h, p.opts.checkPixels(p.start+8, h.width, h.height)
 }
 
 // beforeData reads the chunks between IHDR and the first IDAT (section 5.6), and the
@@ -84,6 +104,7 @@ func (p *pngReader) beforeData(h pngHeader) error {
 			if h.colour == indexed && !plte {
 				return p.misplaced("the palette is missing: colour type 3 needs PLTE before IDAT")
 			}
+			p.inData = true
 			return nil
 		case "PLTE":
 			err = p.palette(h, plte, trns)
@@ -95,6 +116,14 @@ func (p *pngReader) beforeData(h pngHeader) error {
 			err = p.misplaced("second IHDR chunk")
 		case "IEND":
 			err = p.misplaced("no image data: there is no IDAT before IEND")
+		case "eXIf":
+			if err = p.orientation(); err == nil {
+				err = p.r.described()
+			}
+		case "acTL":
+			err = p.animation(h)
+		case "fcTL":
+			err = p.frame(h)
 		default:
 			err = p.unknown()
 		}
@@ -106,20 +135,38 @@ func (p *pngReader) beforeData(h pngHeader) error {
 
 // afterData judges the first chunk after the IDATs and those that follow, to the end
 // of the stream.
-func (p *pngReader) afterData() error {
+func (p *pngReader) afterData(h pngHeader) error {
 	for !p.is("IEND") {
+		var err error
 		switch string(p.name[:]) {
 		case "IDAT":
-			return p.misplaced("the IDAT chunks must be consecutive")
+			err = p.misplaced("the IDAT chunks must be consecutive")
 		case "IHDR", "PLTE", "tRNS":
-			return p.misplaced("%s must come before IDAT", string(p.name[:]))
+			err = p.misplaced("%s must come before IDAT", string(p.name[:]))
+		case "eXIf":
+			if p.opts.StripMetadata {
+				err = p.orientation()
+			}
+		case "fcTL":
+			err = p.frame(h)
+		case "fdAT":
+			if p.opts.StripMetadata && p.frames > 0 {
+				if err = p.frameData(); err == nil {
+					continue // at the chunk after it
+				}
+			}
+		default:
+			err = p.unknown()
 		}
-		if err := p.unknown(); err != nil {
+		if err == nil {
+			err = p.next()
+		}
+		if err != nil {
 			return err
 		}
-		if err := p.next(); err != nil {
-			return err
-		}
+	}
+	if err := p.lastFrame(); err != nil {
+		return err
 	}
 	if p.left != 0 {
 		return wrong(p.start, "IEND: length %d, want 0", p.left)
@@ -206,16 +253,6 @@ func (p *pngReader) misplaced(format string, args ...any) error {
 	return wrong(p.start+4, format, args...)
 }
 
-// wrong returns an error in what is not known to be as its encoder wrote it.
-func wrong(offset int64, format string, args ...any) error {
-	return invalid(offset, "damaged or saved wrongly; send it again, or save it with another program: "+format, args...)
-}
-
-// damaged returns an error in what no encoder writes.
-func damaged(offset int64, format string, args ...any) error {
-	return invalid(offset, "damaged; send it again, from a good copy: "+format, args...)
-}
-
 // noPixels lists the chunks of the specification that do not hold, or animate, pixels.
 // Others may be such a chunk whose type is damaged.
 var noPixels = []string{
@@ -245,12 +282,24 @@ func (p *pngReader) damage() string {
 // A pngReader reads a PNG chunk by chunk (section 5.3).
 type pngReader struct {
 	r     *reader
+	opts  Options
 	start int64 // offset of the chunk's length
 	name  [4]byte
 	left  int64 // data bytes to come
 	crc   uint32
 	open  bool    // the CRC is still to come
 	most  float64 // more bytes than IDAT can need: twice those of the pixels
+
+	inData bool   // the first IDAT has begun
+	kept   uint32 // the ancillary chunks that were kept, as bits of their index
+	exif   exif   // of the first eXIf
+	exifs  int
+
+	animated bool      // whether acTL was read
+	frames   int64     // as acTL says, 0 if it is no animation
+	controls int64     // fcTL chunks
+	sequence uint32    // of the next fcTL or fdAT
+	fdat     pngHeader // of the frame that the next fdAT begins, of no width if there is none
 }
 
 func (p *pngReader) is(name string) bool { return string(p.name[:]) == name }
@@ -263,6 +312,9 @@ func (p *pngReader) next() error {
 		}
 	}
 	p.start = p.r.offset()
+	if p.opts.StripMetadata {
+		p.r.hold() // its type says what becomes of it
+	}
 	var b [8]byte
 	if n, err := p.r.full(b[:]); n == 0 && err != nil {
 		return p.r.truncated(err, "no IEND chunk")
@@ -280,6 +332,13 @@ func (p *pngReader) next() error {
 	}
 	if p.left > 1<<31-1 {
 		return damaged(p.start, "%s: length %d, at most 2147483647 is possible", string(p.name[:]), p.left)
+	}
+	if p.opts.StripMetadata {
+		if p.shown() {
+			p.r.keep()
+		} else {
+			p.r.drop()
+		}
 	}
 	return nil
 }
@@ -311,6 +370,13 @@ func (p *pngReader) cut(err error) error {
 
 // finish reads the rest of the chunk and checks its CRC (section 5.5).
 func (p *pngReader) finish() error {
+	if p.r.describe && p.left > 0 { // the CRC does not matter
+		p.open = false
+		if err := p.r.skip(p.left + 4); err != nil {
+			return p.cut(err)
+		}
+		return nil
+	}
 	for p.left > 0 {
 		if _, err := p.data(); err != nil {
 			return err

@@ -9,11 +9,11 @@ import (
 	"sync"
 )
 
-// pixels reads the IDAT chunks, and the length and type of the chunk after them.
-// The chunks must hold one zlib stream, and nothing else (section 10).
-func (p *pngReader) pixels(h pngHeader) error {
+// pixels reads consecutive chunks of a name, IDAT or fdAT, and the length and type of the
+// chunk after them. They must hold one zlib stream, and nothing else (section 10).
+func (p *pngReader) pixels(h pngHeader, name string) error {
 	f := inflaters.Get().(*inflater)
-	f.p = p
+	f.p, f.name = p, name
 	defer func() {
 		f.p, f.in, f.pos, f.err = nil, nil, 0, nil
 		inflaters.Put(f)
@@ -24,26 +24,27 @@ func (p *pngReader) pixels(h pngHeader) error {
 		// The spec has decoders ignore such bytes (section 11.2.3), but calls them
 		// undesirable: they may be anything that was in the encoder's memory.
 		return invalid(f.offset(), "the pixels are complete, but other bytes follow them, maybe private; open it and save it with another program: "+
-			"IDAT: bytes after the end of the zlib stream")
+			"%s: bytes after the end of the zlib stream", name)
 	}
 	switch {
 	case f.err == nil:
-		return wrong(f.offset()-1, "IDAT: %v", bad)
+		return wrong(f.offset()-1, "%s: %v", name, bad)
 	case f.err != errEnd:
 		return f.err // why zlib got no more bytes
 	case bad != nil:
-		return wrong(p.start, "IDAT: %v", bad)
+		return wrong(p.start, "%s: %v", name, bad)
 	}
 	return nil
 }
 
-// An inflater inflates the data of consecutive IDAT chunks. zlib reads from it. With
+// An inflater inflates the data of consecutive chunks. zlib reads from it. With
 // ReadByte, zlib does not read past the end of its stream.
 type inflater struct {
-	p   *pngReader
-	in  []byte // data of the current chunk
-	pos int    // how much of in is consumed
-	err error  // why there is no more: errEnd after the last IDAT
+	p    *pngReader
+	name string // of the chunks
+	in   []byte // data of the current chunk
+	pos  int    // how much of in is consumed
+	err  error  // why there is no more: errEnd after the last chunk
 
 	z    io.ReadCloser // nil until it is first needed
 	rows *bufio.Reader // reads z
@@ -146,8 +147,10 @@ func (f *inflater) more() bool {
 		if f.p.left > 0 {
 			f.pos = 0
 			f.in, f.err = f.p.data()
-		} else if f.err = f.p.next(); f.err == nil && !f.p.is("IDAT") {
+		} else if f.err = f.p.next(); f.err == nil && !f.p.is(f.name) {
 			f.err = errEnd
+		} else if f.err == nil && f.name == "fdAT" {
+			f.err = f.p.sequenced()
 		}
 	}
 	return f.pos < len(f.in)

@@ -2,33 +2,43 @@ package verify
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
-// unsupported says what the stream is that begins with head, which is no PNG. Its
-// offset is that of the first byte that a PNG does not have there.
-func unsupported(r *reader, head []byte) error {
+// unsupported says what the stream is that begins with head, which is of no accepted
+// format. Its offset is that of the first byte that a PNG does not have there.
+func unsupported(r *reader, head []byte, opts Options) error {
 	at := 0
-	for at < len(head) && head[at] == pngSignature[at] {
+	for at < len(head) && at < len(pngSignature) && head[at] == pngSignature[at] {
 		at++
 	}
-	if strings.HasPrefix(string(head), "RIFF") || strings.HasSuffix(string(head), "ftyp") {
-		if more, err := r.peek(12); err == nil { // the next bytes name the format
-			head = more
+	if len(head) > 0 {
+		// What is read before an error is all there is to look at.
+		head, _ = r.peek(len(pngSignature))
+		if s := string(head); strings.HasPrefix(s, "RIFF") || strings.HasSuffix(s, "ftyp") {
+			head, _ = r.peek(headSize) // the next bytes name the format
+		} else if strings.HasPrefix(strings.TrimLeft(s, "\ufeff \t\r\n"), "<") {
+			head, _ = r.peek(1 << 10) // for the root element
 		}
 	}
-	return &Error{ErrUnsupportedType, int64(at), guess(string(head))}
+	detail := opts.guess(string(head))
+	if slices.ContainsFunc(formats, func(f format) bool { return f.begins(head) }) {
+		detail += "; or have the store take it too, with Options.Formats or imaged -formats"
+	}
+	return &Error{ErrUnsupportedType, int64(at), detail}
 }
 
-// Advice for an upload that is not a PNG.
+// Advice for an upload that is not accepted.
 const (
 	original = "send the original again, in binary mode"
 	decoded  = "send the decoded bytes"
-	convert  = "only PNG is taken; open it and save it as PNG, because a new name does not convert it"
-	picture  = "send the picture itself; only PNG is taken"
+	// Instead of these two, guess says which formats are taken, too.
+	convert = "save it as %s"
+	picture = "send the picture itself"
 )
 
-// lookalikes lists the first bytes of what people send in place of a PNG.
+// lookalikes lists the first bytes of what people send in place of an image.
 var lookalikes = []struct{ prefix, name, help string }{
 	// The signature was designed to reveal these (section 5.2).
 	{"\x89PNG\n\x1a\n", "a PNG damaged by a transfer in text mode (CR LF became LF)", original},
@@ -55,30 +65,65 @@ var lookalikes = []struct{ prefix, name, help string }{
 	{"\x00\x00\x00\x0cJXL ", "a JPEG XL", convert},
 	{"\x8aMNG", "an MNG", convert},
 	{"\x8bJNG", "a JNG", convert},
-	{"<svg", "an SVG", convert},
-	{"<?xml", "XML, such as SVG", convert},
+	{"<?xml", "XML", picture},
 	{"<!doc", "an HTML page", picture},
 	{"<html", "an HTML page", picture},
 	{"{", "JSON", picture},
 	{"%PDF", "a PDF", convert},
 	{"PK\x03\x04", "a ZIP archive", picture},
-	{"\x1f\x8b", "gzip", "send the decompressed bytes; only PNG is taken"},
+	{"\x1f\x8b", "gzip", "send the decompressed bytes"},
 }
 
-// guess describes what begins with s, at most twelve bytes.
-func guess(s string) string {
+// guess describes what begins with s.
+func (o Options) guess(s string) string {
 	if s == "" {
 		return "the upload is empty; perhaps no file was chosen, or a file was read before and must be rewound"
 	}
+	if isSVG(s) {
+		return "it is an SVG, which is never taken, because it is a program; " + o.convert()
+	}
 	for _, l := range lookalikes {
 		if strings.HasPrefix(s, l.prefix) || l.prefix[0] == '<' && strings.HasPrefix(strings.ToLower(s), l.prefix) {
-			return fmt.Sprintf("it looks like %s; %s", l.name, l.help)
+			return fmt.Sprintf("it looks like %s; %s", l.name, o.help(l.help))
 		}
 	}
 	if name := container(s); name != "" {
-		return fmt.Sprintf("it looks like %s; %s", name, convert)
+		return fmt.Sprintf("it looks like %s; %s", name, o.convert())
 	}
-	return fmt.Sprintf("it is of no known format; only PNG is taken: it begins with %q, a PNG with %q", s, pngSignature)
+	return fmt.Sprintf("it is of no known format; %s: it begins with %q", o.taken(), s[:min(len(s), headSize)])
+}
+
+// help completes an advice.
+func (o Options) help(advice string) string {
+	switch advice {
+	case convert:
+		return o.convert()
+	case picture:
+		return picture + "; " + o.taken()
+	}
+	return advice
+}
+
+// convert says how to make an accepted image of another.
+func (o Options) convert() string {
+	taken := o.taken()
+	for _, name := range []string{"PNG", "JPEG", "WebP", "GIF", "AVIF", "HEIC"} {
+		if strings.Contains(taken, name) {
+			return taken + "; open it and save it as " + name + ", because a new name does not convert it"
+		}
+	}
+	return taken
+}
+
+// isSVG reports whether s begins like an SVG: its root element follows at most comments
+// and declarations.
+func isSVG(s string) bool {
+	s = strings.TrimLeft(strings.TrimPrefix(strings.ToLower(s), "\ufeff"), " \t\r\n")
+	if !strings.HasPrefix(s, "<") {
+		return false
+	}
+	i := strings.Index(s, "<svg")
+	return i == 0 || i > 0 && (strings.HasPrefix(s, "<?xml") || strings.HasPrefix(s, "<!--") || strings.HasPrefix(s, "<!doctype svg"))
 }
 
 // container names what is in a RIFF or ISO base media file. It returns "" for any

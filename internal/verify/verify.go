@@ -1,29 +1,19 @@
 // Package verify copies an image while it checks that the bytes are one whole,
 // well-formed image. It needs constant memory, whatever the size of the image.
 //
-// Only PNG is known. The rules are those of the W3C's PNG Specification, Third
-// Edition (https://www.w3.org/TR/png-3/). Comments cite its sections. There are
-// two depths:
+// Each format has files of its own, which say what is checked and by which
+// specification: png.go, jpeg.go, gif.go, webp.go and isobmff.go (AVIF and HEIC).
+// There are two depths:
 //
-//   - By default, [Copy] checks the structure: the signature (5.2), the header
-//     (11.2.1), the order (5.6), length, type and CRC (5.3 to 5.5) of every
-//     chunk, and that nothing follows IEND. This finds what goes wrong on the
-//     way: damage, truncation, files that were mixed up or joined. It costs
-//     little more than the CRC.
-//   - With [Options.VerifyPixels], Copy also inflates the image. The IDAT chunks
-//     must hold one zlib stream (10), which must hold exactly the rows that IHDR
-//     promises (7 and 8), each with a known filter type (9). This finds what an
-//     encoder got wrong. It costs most of what decoding costs.
+//   - By default, [Copy] checks the structure. This finds what goes wrong on the way:
+//     truncation, files that were mixed up or joined, and damage where it breaks a
+//     rule. Only PNG has checksums, so only there all damage is found.
+//   - With [Options.VerifyPixels], Copy also decompresses the image data. It keeps no
+//     pixels. This finds what an encoder got wrong, and more of the damage. It does
+//     nothing more for AVIF and HEIC.
 //
-// The window that the zlib stream declares is not checked, on purpose. Encoders exist
-// that declare too small a one (CINFO 0 to 3 in RFC 1950). Go's decoder and Firefox
-// show such a picture, whose pixels are all there. libpng refuses it, unless the
-// program sets PNG_MAXIMUM_INFLATE_WINDOW.
-//
-// Ancillary chunks are not looked into, with one exception: tRNS must be where
-// decoders need it, and as long as they need it. A pixel that names a missing
-// palette entry is not noticed; decoders paint it black. An animated PNG passes:
-// its further frames are ancillary chunks.
+// With [Options.StripMetadata], the copy leaves out what is not needed to show the
+// image. Otherwise it is the same, byte for byte.
 //
 //	meta, err := verify.Copy(file, upload, verify.Options{MaxPixels: 1 << 26})
 //	if err != nil {
@@ -32,41 +22,73 @@
 package verify
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"strings"
-	"sync"
+	"slices"
 )
 
 // BufferSize is how much of an image is checked before anything is written.
 const BufferSize = 64 << 10
 
 // Options says what to check. The zero value checks the structure of an image of
-// any size.
+// any format and size.
 type Options struct {
+	// Types are the media types to accept. All that are known are accepted if it is
+	// empty.
+	Types []string
+
 	// MaxPixels is the largest width × height to accept. There is no limit if it
 	// is not positive.
 	MaxPixels int64
 
-	// VerifyPixels inflates the image data. At most 32 KiB more than the header
-	// promises are inflated, the window of deflate.
+	// MaxAnimationPixels is the largest width × height × number of frames to accept
+	// of an animation. There is no limit if it is not positive.
+	MaxAnimationPixels int64
+
+	// VerifyPixels decompresses the image data as far as constant memory allows. The
+	// package documentation says what it does for each format.
 	VerifyPixels bool
+
+	// StripMetadata leaves out what is not needed to show the image.
+	StripMetadata bool
 }
 
-// Meta is what the header of an image says.
+// accepts reports whether images of a media type are accepted.
+func (o Options) accepts(mediaType string) bool {
+	return len(o.Types) == 0 || slices.Contains(o.Types, mediaType)
+}
+
+// checkPixels returns an error at an offset if the image is too large.
+func (o Options) checkPixels(offset, width, height int64) error {
+	if o.MaxPixels <= 0 || width <= 0 || height <= o.MaxPixels/width {
+		return nil
+	}
+	return &Error{ErrTooManyPixels, offset,
+		fmt.Sprintf("%d x %d is %.0f pixels, at most %d are allowed; scale it down", width, height, float64(width)*float64(height), o.MaxPixels)}
+}
+
+// checkFrames returns an error at an offset if the animation is too large so far.
+func (o Options) checkFrames(offset, width, height, frames int64) error {
+	if o.MaxAnimationPixels <= 0 || frames < 2 || float64(width)*float64(height)*float64(frames) <= float64(o.MaxAnimationPixels) {
+		return nil
+	}
+	return &Error{ErrTooManyPixels, offset,
+		fmt.Sprintf("%d x %d in %d or more frames is %.0f pixels, at most %d are allowed; scale it down, or remove frames",
+			width, height, frames, float64(width)*float64(height)*float64(frames), o.MaxAnimationPixels)}
+}
+
+// Meta is what an image says of itself.
 type Meta struct {
-	Type          string // media type, "image/png"
-	Width, Height int
+	Type          string // media type, such as "image/png"
+	Width, Height int    // as displayed, in pixels
 }
 
 // The kinds of [Error].
 var (
-	ErrUnsupportedType = errors.New("unsupported type") // the first bytes are not those of a PNG
+	ErrUnsupportedType = errors.New("unsupported type") // the first bytes are of no accepted format
 	ErrInvalid         = errors.New("invalid image")    // a later byte breaks a rule, or is missing
-	ErrTooManyPixels   = errors.New("too many pixels")  // more than Options.MaxPixels
+	ErrTooManyPixels   = errors.New("too many pixels")  // more than Options allow
 )
 
 // Error says what is wrong with an image. [errors.Is] finds its Kind.
@@ -122,182 +144,75 @@ func Copy(dst io.Writer, src io.Reader, opts Options) (Meta, error) {
 	return meta, nil
 }
 
-// check finds out what r holds and reads all of it.
-func check(r *reader, opts Options) (Meta, error) {
-	head, err := r.peek(len(pngSignature))
-	switch {
-	case err != nil:
-		return Meta{}, err
-	case len(head) > 0 && strings.HasPrefix(pngSignature, string(head)):
-		return checkPNG(r, opts)
+// Describe returns what an image says of itself. src is at its beginning. Describe reads
+// no further than it must, seeks over what it need not read if src can, and does not
+// check the rest. Where the bytes are wrong, Meta has the type alone, or nothing. So it
+// does after the first MiB that was read. The only errors are those of src.
+func Describe(src io.Reader) (Meta, error) {
+	r := newReader(io.Discard, src)
+	defer r.release()
+	r.describe, r.budget = true, describeMost
+	r.seeker, _ = src.(io.Seeker)
+	meta, err := check(r, Options{})
+	if err == nil || err == errDescribed {
+		return meta, nil
 	}
-	return Meta{}, unsupported(r, head)
+	if _, ok := errors.AsType[*Error](err); ok || err == errTooFar {
+		return Meta{Type: meta.Type}, nil
+	}
+	return Meta{}, err
 }
 
-// errEnd is the end of src. It is not io.EOF because dst may fail with that.
-var errEnd = errors.New("end of stream")
-
-// A reader buffers src, knows its offset, and writes to dst what was consumed. Its
-// buffer grows to BufferSize with the stream, so that a client that sends little
-// costs little.
-type reader struct {
-	src      io.Reader
-	dst      io.Writer
-	err      error // the error that came with the last bytes
-	base     int64 // offset of the buffer's first byte
-	pos, end int   // buf[pos:end] is not consumed yet
-	buf      []byte
-	pooled   *[]byte // buf, unless that is first
-	grown    int     // how often buf has grown
-	first    [BufferSize >> (2 * len(pools))]byte
-}
-
+// These end a Describe.
 var (
-	readers = sync.Pool{New: func() any { return new(reader) }}
-	pools   [3]sync.Pool // of buffers that have grown once, twice, three times
+	errDescribed = errors.New("described")
+	errTooFar    = errors.New("not described within the bytes that may be read")
 )
 
-func newReader(dst io.Writer, src io.Reader) *reader {
-	r := readers.Get().(*reader)
-	r.src, r.dst, r.buf = src, dst, r.first[:]
-	return r
-}
-
-func (r *reader) release() {
-	r.releaseBuffer()
-	r.src, r.dst, r.err, r.buf, r.pooled = nil, nil, nil, nil, nil
-	r.base, r.pos, r.end, r.grown = 0, 0, 0, 0
-	readers.Put(r)
-}
-
-func (r *reader) releaseBuffer() {
-	if r.grown > 0 {
-		pools[r.grown-1].Put(r.pooled)
+// described returns errDescribed if only a description is wanted. The checks of the
+// formats call it, and return its error, when all of Meta is known.
+func (r *reader) described() error {
+	if r.describe {
+		return errDescribed
 	}
+	return nil
 }
 
-// grow makes the buffer four times as large.
-func (r *reader) grow() {
-	larger, ok := pools[r.grown].Get().(*[]byte)
-	if !ok {
-		b := make([]byte, 4*len(r.buf))
-		larger = &b
-	}
-	copy(*larger, r.buf[:r.end])
-	r.releaseBuffer()
-	r.pooled, r.buf = larger, *larger
-	r.grown++
-}
-
-// offset returns the position of the next byte to consume.
-func (r *reader) offset() int64 { return r.base + int64(r.pos) }
-
-// fill reads once from src. It writes the buffer to dst if that is full and cannot
-// grow, so all of it must be consumed by then.
-func (r *reader) fill() error {
-	if r.err != nil {
-		return r.err
-	}
-	switch {
-	case len(r.buf) < BufferSize && r.end > len(r.buf)/4*3: // short Reads cost more than the copy
-		r.grow()
-	case r.end == len(r.buf):
-		if err := r.flush(); err != nil {
-			return err
+// check finds out what r holds and reads all of it. With an error, Meta may have the
+// type.
+func check(r *reader, opts Options) (Meta, error) {
+	var head []byte
+	for n := 1; n <= headSize; n++ { // so that nothing is awaited that cannot matter
+		var err error
+		if head, err = r.peek(n); err != nil {
+			return Meta{}, err
 		}
-	}
-	for range 100 { // as often as bufio
-		n, err := r.src.Read(r.buf[r.end:])
-		if err == io.EOF {
-			err = errEnd
-		}
-		r.end += n
-		r.err = err
-		if n > 0 {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return io.ErrNoProgress
-}
-
-func (r *reader) flush() error {
-	if r.end == 0 {
-		return nil
-	}
-	n, err := r.dst.Write(r.buf[:r.end])
-	if err == nil && n != r.end {
-		err = io.ErrShortWrite
-	}
-	r.base += int64(r.end)
-	r.pos, r.end = 0, 0
-	return err
-}
-
-// peek returns the first n bytes of the stream, fewer if it is shorter, and
-// consumes none. Nothing may be consumed yet.
-func (r *reader) peek(n int) ([]byte, error) {
-	for r.end < n {
-		if err := r.fill(); err == errEnd {
+		begins := func(f format) bool { return f.begins(head) && slices.ContainsFunc(f.types, opts.accepts) }
+		i := slices.IndexFunc(formats, begins)
+		if i < 0 {
 			break
-		} else if err != nil {
-			return nil, err
+		}
+		if n == headSize || len(head) < n {
+			meta, err := formats[i].check(r, opts)
+			if meta.Type == "" && len(formats[i].types) == 1 {
+				meta.Type = formats[i].types[0]
+			}
+			return meta, err
 		}
 	}
-	return r.buf[:min(r.end, n)], nil
-}
-
-// next consumes and returns at least one byte, and at most limit bytes. They are
-// valid until the next call.
-func (r *reader) next(limit int64) ([]byte, error) {
-	if r.pos == r.end {
-		if err := r.fill(); err != nil {
-			return nil, err
-		}
-	}
-	b := r.buf[r.pos : r.pos+int(min(limit, int64(r.end-r.pos)))]
-	r.pos += len(b)
-	return b, nil
-}
-
-// full fills b and returns the number of bytes, which is less only with an error.
-func (r *reader) full(b []byte) (n int, err error) {
-	for n < len(b) {
-		part, err := r.next(int64(len(b) - n))
-		if err != nil {
-			return n, err
-		}
-		n += copy(b[n:], part)
-	}
-	return n, nil
-}
-
-// rest consumes what is left of the stream and writes none of it. It returns the
-// number of bytes, whether all are zero, and the error that came after them.
-func (r *reader) rest() (n int64, zeros bool, err error) {
-	zeros = true
-	for {
-		b, err := r.next(math.MaxInt64)
-		if err != nil {
-			return n, zeros, err
-		}
-		n += int64(len(b))
-		zeros = zeros && len(bytes.TrimLeft(b, "\x00")) == 0
-		r.pos, r.end = 0, 0
-	}
-}
-
-// truncated returns err, unless that is the end of the stream: then it says what is
-// missing.
-func (r *reader) truncated(err error, format string, args ...any) error {
-	if err != errEnd {
-		return err
-	}
-	return invalid(r.offset(), "cut short; send all of it: "+format, args...)
+	return Meta{}, unsupported(r, head, opts)
 }
 
 func invalid(offset int64, format string, args ...any) error {
 	return &Error{ErrInvalid, offset, fmt.Sprintf(format, args...)}
+}
+
+// wrong returns an error in what is not known to be as its encoder wrote it.
+func wrong(offset int64, format string, args ...any) error {
+	return invalid(offset, "damaged or saved wrongly; send it again, or save it with another program: "+format, args...)
+}
+
+// damaged returns an error in what no encoder writes.
+func damaged(offset int64, format string, args ...any) error {
+	return invalid(offset, "damaged; send it again, from a good copy: "+format, args...)
 }

@@ -20,6 +20,7 @@ var formats []format
 func init() { // because the checks refer to the formats
 	formats = []format{
 		{[]string{"image/png"}, isPNG, checkPNG},
+		{[]string{"image/jpeg"}, isJPEG, checkJPEG},
 	}
 }
 

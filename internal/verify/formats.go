@@ -21,6 +21,7 @@ func init() { // because the checks refer to the formats
 	formats = []format{
 		{[]string{"image/png"}, isPNG, checkPNG},
 		{[]string{"image/jpeg"}, isJPEG, checkJPEG},
+		{[]string{"image/gif"}, isGIF, checkGIF},
 	}
 }
 

@@ -22,6 +22,7 @@ func init() { // because the checks refer to the formats
 		{[]string{"image/png"}, isPNG, checkPNG},
 		{[]string{"image/jpeg"}, isJPEG, checkJPEG},
 		{[]string{"image/gif"}, isGIF, checkGIF},
+		{[]string{"image/webp"}, isWebP, checkWebP},
 	}
 }
 

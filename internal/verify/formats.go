@@ -23,6 +23,7 @@ func init() { // because the checks refer to the formats
 		{[]string{"image/jpeg"}, isJPEG, checkJPEG},
 		{[]string{"image/gif"}, isGIF, checkGIF},
 		{[]string{"image/webp"}, isWebP, checkWebP},
+		{[]string{"image/avif", "image/heic"}, isISOBMFF, checkISOBMFF},
 	}
 }
 

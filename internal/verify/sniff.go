@@ -23,10 +23,18 @@ func unsupported(r *reader, head []byte, opts Options) error {
 		}
 	}
 	detail := opts.guess(string(head))
-	if slices.ContainsFunc(formats, func(f format) bool { return f.begins(head) }) {
-		detail += "; or have the store take it too, with Options.Formats or imaged -formats"
+	if slices.ContainsFunc(formats, func(f format) bool { return f.begins(head) }) && !isVideo(string(head)) {
+		detail += orTake
 	}
 	return &Error{ErrUnsupportedType, int64(at), detail}
+}
+
+// orTake is the advice for an image that the store could take.
+const orTake = "; or have the store take it too, with Options.Formats or imaged -formats"
+
+// another refuses an image, such as "a HEIC", that the store could take.
+func (o Options) another(name string) string {
+	return fmt.Sprintf("it looks like %s; %s", name, o.convert()) + orTake
 }
 
 // Advice for an upload that is not accepted.
@@ -54,6 +62,7 @@ var lookalikes = []struct{ prefix, name, help string }{
 	{"version ", "the pointer file of Git LFS", "send the picture itself, after git lfs pull"},
 	{"\x00\x00\x00\x00\x00\x00\x00\x00", "a file that has lost its content: it begins with zeros", "send a good copy"},
 
+	{pngSignature, "a PNG", convert},
 	{"\xff\xd8\xff", "a JPEG", convert},
 	{"GIF8", "a GIF", convert},
 	{"BM", "a BMP", convert},
@@ -135,13 +144,14 @@ func container(s string) string {
 		return "a WebP"
 	case s[:4] == "RIFF":
 		return "sound or a video (RIFF)"
-	case s[4:8] != "ftyp":
-		return ""
-	case brand == "avif" || brand == "avis":
-		return "an AVIF"
-	case brand[:2] == "he": // heic, heix, hevc, heim, …
-		return "a HEIC"
-	default:
-		return "a HEIC, an AVIF or a video"
+	case s[4:8] == "ftyp":
+		return brandName(brand)
 	}
+	return ""
+}
+
+// isVideo reports whether s begins an ISO base media file that is no AVIF or HEIC.
+func isVideo(s string) bool {
+	name := container(s)
+	return len(s) > 8 && s[4:8] == "ftyp" && name != "an AVIF" && name != "a HEIC" && name != anyHEIF
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"syscall"
@@ -12,16 +13,20 @@ import (
 
 	"github.com/ba692904/imagestore/internal/fserr"
 	"github.com/ba692904/imagestore/internal/keylock"
+	"github.com/ba692904/imagestore/internal/verify"
 	"github.com/spf13/afero"
 )
 
 const (
-	imageType  = "image/png"
+	// stagingDir has the uploads that are not committed.
 	stagingDir = ".staging"
+	// unknownType is the type of a file of another program that is no known image.
+	unknownType = "application/octet-stream"
 )
 
 // A dirDriver keeps each image as one ordinary file, {id}/image, on an
-// [afero.Fs]. A version of an image is the modification time of its file.
+// [afero.Fs]. The name is the same for all formats, so that a replacement is one
+// rename. The type and the size in pixels are read from the file. A version of an image is the modification time of its file.
 type dirDriver struct {
 	dirFiles
 	noSync  bool
@@ -60,21 +65,42 @@ func (d *dirDriver) Open(ctx context.Context, id string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	info := infoOf(id, fi)
 	file, ok := unwrap(f).(*os.File)
 	if !ok {
-		return &Image{info, f}, nil
+		return d.newImage(id, fi, f)
 	}
 	if !cacheable(file, fi) {
-		return &Image{info, file}, nil
+		return d.newImage(id, fi, file)
 	}
 	defer file.Close()
-	c, err := readCached(info, file, fi)
+	c, err := readCached(id, file, fi)
 	if err != nil {
 		return nil, d.fsError(err)
 	}
 	d.cache.add(c)
 	return c.open(), nil
+}
+
+// newImage describes an open file. It closes the file if that fails.
+func (d *dirDriver) newImage(id string, fi os.FileInfo, f io.ReadSeekCloser) (*Image, error) {
+	meta, err := readMeta(f)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		f.Close()
+		return nil, d.fsError(err)
+	}
+	return &Image{infoOf(id, fi, meta), f}, nil
+}
+
+// readMeta reads what an image says of itself, from its beginning.
+func readMeta(r io.Reader) (Meta, error) {
+	meta, err := verify.Describe(r)
+	if meta.Type == "" {
+		meta.Type = unknownType
+	}
+	return Meta(meta), err
 }
 
 // cached returns the image from memory, or nil.
@@ -96,7 +122,7 @@ func (d *dirDriver) OpenDirect(ctx context.Context, id string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Image{infoOf(id, fi), f}, nil
+	return d.newImage(id, fi, f)
 }
 
 // openLocked opens the file of an image. Windows does not replace an open file, so
@@ -124,7 +150,7 @@ func (d *dirDriver) statAndCheck(ctx context.Context, id string, cond Condition)
 	if err != nil {
 		return false, v, err
 	}
-	return true, version(fi), cond.Check(infoOf(id, fi).ETag)
+	return true, version(fi), cond.Check(infoOf(id, fi, Meta{}).ETag)
 }
 
 // Delete implements [Driver]. It removes the image's directory too, unless that

@@ -43,10 +43,13 @@ func cacheable(f *os.File, fi os.FileInfo) bool {
 }
 
 // readCached reads an image that may be cached.
-func readCached(info Info, f *os.File, fi os.FileInfo) (*cachedImage, error) {
-	c := &cachedImage{info, fi, make([]byte, info.Size)}
-	_, err := io.ReadFull(f, c.data)
-	return c, err
+func readCached(id string, f *os.File, fi os.FileInfo) (*cachedImage, error) {
+	data := make([]byte, fi.Size())
+	if _, err := io.ReadFull(f, data); err != nil {
+		return nil, err
+	}
+	meta, err := readMeta(bytes.NewReader(data))
+	return &cachedImage{infoOf(id, fi, meta), fi, data}, err
 }
 
 // isOf reports whether fi describes the file that the image was read from, and

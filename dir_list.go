@@ -69,12 +69,13 @@ func (d *dirDriver) List(ctx context.Context, opts ListOptions) iter.Seq2[Info, 
 	}
 }
 
+// describe describes an image without opening it.
 func (d *dirDriver) describe(ctx context.Context, id string) (Info, error) {
 	fi, err := d.stat(ctx, id)
 	if err != nil {
 		return Info{ID: id}, err
 	}
-	return infoOf(id, fi), nil
+	return infoOf(id, fi, Meta{}), nil
 }
 
 // window returns the size smallest ids after an id that begin with prefix, in

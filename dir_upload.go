@@ -98,7 +98,7 @@ func (u *dirUpload) Commit(ctx context.Context, id string, meta Meta, cond Condi
 		closeRoot(root)
 		return PutResult{}, u.d.fsError(err)
 	}
-	result := PutResult{newInfo(id, u.size, v), exists}
+	result := PutResult{newInfo(id, u.size, v, meta), exists}
 	if err := u.d.syncChange(id, root); err != nil {
 		return result, &detailedError{kind: ErrNotDurable, detail: "the image is in place, but a power cut may undo that", cause: u.d.fsError(err)}
 	}

@@ -70,7 +70,8 @@ func nextVersion(now, after time.Time) time.Time {
 	return second.Add(time.Second)
 }
 
-func newInfo(id string, size int64, version time.Time) Info {
+// newInfo describes a file that has this size and version. In lists, meta is zero.
+func newInfo(id string, size int64, version time.Time, meta Meta) Info {
 	modTime := version
 	switch s := version.Unix(); {
 	case s < minSecond:
@@ -78,10 +79,20 @@ func newInfo(id string, size int64, version time.Time) Info {
 	case s >= maxSecond: // a whole second, so that rounding up stays in the year
 		modTime = time.Unix(maxSecond, 0).UTC()
 	}
-	return Info{ID: id, Type: imageType, Size: size, ModTime: modTime, ETag: etagOf(version, size)}
+	return Info{
+		ID:      id,
+		Type:    meta.Type,
+		Size:    size,
+		Width:   meta.Width,
+		Height:  meta.Height,
+		ModTime: modTime,
+		ETag:    etagOf(version, size),
+	}
 }
 
-func infoOf(id string, fi os.FileInfo) Info { return newInfo(id, fi.Size(), version(fi)) }
+func infoOf(id string, fi os.FileInfo, meta Meta) Info {
+	return newInfo(id, fi.Size(), version(fi), meta)
+}
 
 // etagOf returns the ETag of a version. It has the nanoseconds since 1970, or
 // seconds and nanoseconds where an int64 is too small for that.

@@ -1,5 +1,6 @@
 // Package imagestore keeps images by id on any [afero.Fs] and serves them over
-// HTTP. It takes PNG.
+// HTTP. It takes PNG, and other
+// formats if [Options] allow them.
 //
 // A [Store] keeps these promises on a filesystem that keeps its own:
 //
@@ -11,7 +12,8 @@
 //     within one Store, and on an object store across processes. Stores that share
 //     a directory keep the other promises.
 //   - Exact: the bytes that come out are the bytes that went in. They were valid
-//     then. A file that another program put into the directory is served as it is.
+//     then. With Options.StripMetadata they are the same picture without metadata.
+//     A file that another program put into the directory is served as it is.
 //   - Small: an upload or a download takes a fixed buffer of memory. On local
 //     filesystems of Linux, up to 16 MiB of images of up to 64 KiB are cached. A
 //     cached image is used only if a stat finds its file unchanged.

@@ -70,13 +70,19 @@ type DirectOpener interface {
 	OpenDirect(ctx context.Context, id string) (*Image, error)
 }
 
-// Info describes one version of an image.
+// Info describes one version of an image. In lists, Type, Width and Height are
+// missing where the driver would have to open the image for them.
 type Info struct {
 	ID string `json:"id"`
-	// Type is the media type, such as "image/png". It is empty in lists of
-	// drivers that would have to open the image for it.
+	// Type is the media type, such as "image/png". It is "application/octet-stream" for
+	// a file of another program that is of no known format.
 	Type string `json:"type,omitempty"`
 	Size int64  `json:"size"` // in bytes
+	// Width and Height are in pixels, as browsers display the image: Exif's orientation
+	// of a JPEG and the rotation of an AVIF or a HEIC are applied. They are 0 if they
+	// are not known.
+	Width  int `json:"width,omitempty"`
+	Height int `json:"height,omitempty"`
 	// ModTime is when the version was put, in UTC and as exact as the storage
 	// keeps it. A Client takes it from Last-Modified, in whole seconds, if the
 	// server does not send Imagestore-Modified.
@@ -100,10 +106,10 @@ type Image struct {
 	io.ReadSeekCloser
 }
 
-// Meta is what validation has learned of an upload.
+// Meta is what validation has learned of an upload. It becomes a part of the Info.
 type Meta struct {
 	Type          string // the media type, such as "image/png"
-	Width, Height int    // in pixels
+	Width, Height int    // as displayed, in pixels
 }
 
 // ListOptions select the images that a list has.

@@ -53,10 +53,10 @@ var changes = []struct {
 }
 
 // TestEveryOperationFails makes each operation of each change fail in turn, with
-// several errors.
+// several errors. A replacement is of another format.
 func TestEveryOperationFails(t *testing.T) {
 	t.Parallel()
-	old, replaced := testimage.PNG(t, 20, 1), testimage.PNG(t, 300, 2)
+	old, replaced := testimage.PNG(t, 20, 1), testimage.GIF(t, 300, 2)
 	for _, c := range changes {
 		for _, fault := range []errorfs.Fault{
 			{Err: syscall.EIO}, {Err: syscall.ENOSPC}, {Err: syscall.EPERM}, {Err: syscall.EROFS}, {Err: syscall.ENOSPC, Short: true},
@@ -67,7 +67,7 @@ func TestEveryOperationFails(t *testing.T) {
 				for ; ; n++ {
 					base := onDisk(t)
 					fsys := errorfs.New(base)
-					s := imagestore.New(fsys, nil)
+					s := imagestore.New(fsys, allFormats)
 					etag := ""
 					if c.old {
 						etag = put(t, s, "a", old).ETag
@@ -126,11 +126,11 @@ func TestEveryOperationFails(t *testing.T) {
 }
 
 // TestTrace pins the operations of each change, so that none is added or lost
-// unnoticed. Operations on the root are compared separately, because they run
+// unnoticed. A replacement is of another format. Operations on the root are compared separately, because they run
 // while the image's directory is synced.
 func TestTrace(t *testing.T) {
 	t.Parallel()
-	look := []string{"lstat a/image", "open a/image", "file.stat a/image", "file.close a/image"}
+	look := []string{"lstat a/image", "open a/image", "file.stat a/image", "file.read a/image", "file.seek a/image", "file.close a/image"}
 	stage := []string{"openfile .staging/*", "file.write .staging/*", "lstat a/image"}
 	finish := []string{"chtimes .staging/*", "stat .staging/*", "file.sync .staging/*", "file.close .staging/*", "stat .staging/*"}
 	create := []string{"mkdir a", "rename .staging/* a/image"}
@@ -147,14 +147,14 @@ func TestTrace(t *testing.T) {
 	wantOfRoot := []string{"open .", "file.sync .", "file.close ."}
 	for _, c := range changes {
 		fsys := errorfs.New(onDisk(t))
-		s := imagestore.New(fsys, nil)
+		s := imagestore.New(fsys, allFormats)
 		put(t, s, "other", testimage.PNG(t, 1, 1)) // makes the staging directory
 		etag := ""
 		if c.old {
 			etag = put(t, s, "a", testimage.PNG(t, 1, 1)).ETag
 		}
 		fsys.ResetTrace()
-		if err := c.change(t, s, testimage.PNG(t, 1, 2), etag); err != nil {
+		if err := c.change(t, s, testimage.GIF(t, 1, 2), etag); err != nil {
 			t.Error(err)
 		}
 		var got, ofRoot []string
@@ -315,7 +315,7 @@ func (p inPlace) Rename(from, to string) error {
 func powerCut(t *testing.T, wrap func(*crashfs.Fs) afero.Fs) (bad string) {
 	t.Helper()
 	disk := crashfs.New()
-	s := imagestore.New(wrap(disk), nil)
+	s := imagestore.New(wrap(disk), allFormats)
 	acked := make(map[string]string) // the images that must survive
 	var id, next string              // the change under way; "" deletes
 	seed := uint64(0)
@@ -339,7 +339,7 @@ func powerCut(t *testing.T, wrap func(*crashfs.Fs) afero.Fs) (bad string) {
 			}
 		}
 	})
-	small, large := string(testimage.PNG(t, 2, 1)), string(testimage.PNG(t, 300, 2))
+	small, large := string(testimage.PNG(t, 2, 1)), string(testimage.GIF(t, 300, 2))
 	for _, change := range []struct{ id, b string }{
 		{"a", small}, {"a", large}, {"b", large}, {"a", ""}, {"a", small}, {"b", small}, {"b", ""}, {"c", small}, {"a", large}, {"c", ""},
 	} {

@@ -116,9 +116,14 @@ func (h *handler) methodNotAllowed(w http.ResponseWriter, r *http.Request, allow
 		return &detailedError{kind: errMethod, detail: fmt.Sprintf("%.20q is not one of %s", r.Method, allow)}
 	}
 	opts := h.store.Options()
-	w.Header().Set("Accept-Post", strings.Join(uploadTypes, ", "))
+	types := []string{formType}
+	for _, f := range opts.Formats {
+		types = append(types, string(f))
+	}
+	w.Header().Set("Accept-Post", strings.Join(append(types, "application/octet-stream"), ", "))
 	w.Header().Set("Imagestore-Max-Bytes", fmt.Sprint(opts.MaxBytes))
 	w.Header().Set("Imagestore-Max-Pixels", fmt.Sprint(opts.MaxPixels))
+	w.Header().Set("Imagestore-Max-Animation-Pixels", fmt.Sprint(opts.MaxAnimationPixels))
 	h.writeHeader(w, http.StatusNoContent)
 	return nil
 }

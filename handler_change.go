@@ -110,7 +110,7 @@ func (h *handler) openBody(r *http.Request, body io.Reader) (*imageBody, error) 
 	mediaType := mediaTypeOf(contentType)
 	if !isUploadType(mediaType) {
 		return nil, &detailedError{kind: ErrUnsupportedType, detail: fmt.Sprintf("the Content-Type is %.100q; send the image in the part named %q of %s, "+
-			"or as the body with Content-Type image/png, application/octet-stream or none", contentType, formName, formType)}
+			"or as the body with the image's Content-Type, application/octet-stream or none", contentType, formName, formType)}
 	}
 	maxBytes := h.store.Options().MaxBytes
 	if mediaType != formType {

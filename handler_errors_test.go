@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -152,9 +151,6 @@ func TestEveryError(t *testing.T) {
 	}
 }
 
-// filePath matches the path of an image's file, and no path of a URL.
-var filePath = regexp.MustCompile(`/image\b`)
-
 func checkProblem(t *testing.T, got testhttp.Answer, status int, code, text string) {
 	t.Helper()
 	if got.StatusCode != status || got.Code() != code {
@@ -170,7 +166,7 @@ func checkProblem(t *testing.T, got testhttp.Answer, status int, code, text stri
 	if err := json.Unmarshal(got.Bytes, &p); err != nil || p.Title != http.StatusText(status) || p.Status != status || p.Code != code || !strings.Contains(p.Detail, text) {
 		t.Errorf("got body %s, %v, want a detail with %q", got.Bytes, err, text)
 	}
-	if strings.Contains(string(got.Bytes), os.TempDir()) || filePath.Match(got.Bytes) {
+	if strings.Contains(string(got.Bytes), os.TempDir()) || strings.Contains(string(got.Bytes), "/image: ") {
 		t.Errorf("got body %s, want no path", got.Bytes)
 	}
 	if got.Header.Get("X-Content-Type-Options") != "nosniff" {

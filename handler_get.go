@@ -133,18 +133,22 @@ func isConnectionError(err error) bool {
 // spare, so that appending to one does not change another.
 func setImageHeader(header http.Header, info Info, lastModified time.Time) {
 	// One string for all that is made here is one allocation.
-	b := strconv.AppendInt(make([]byte, 0, 288), info.Size, 10)
+	b := strconv.AppendInt(make([]byte, 0, 320), info.Size, 10)
 	size := len(b)
 	b = lastModified.AppendFormat(b, http.TimeFormat)
 	last := len(b)
 	b = info.ModTime.AppendFormat(b, time.RFC3339Nano)
 	modified := len(b)
+	b = strconv.AppendInt(b, int64(info.Width), 10)
+	width := len(b)
+	b = strconv.AppendInt(b, int64(info.Height), 10)
+	height := len(b)
 	b = append(append(b, `inline; filename="`...), info.ID...)
-	if ext := extension(info); ext != "" {
+	if ext := missingExtension(info); ext != "" {
 		b = append(append(b, '.'), ext...)
 	}
 	s := string(append(b, '"'))
-	v := [...]string{info.Type, s[:size], info.ETag, s[size:last], s[last:modified], "bytes", "no-cache", s[modified:]}
+	v := [...]string{info.Type, s[:size], info.ETag, s[size:last], s[last:modified], "bytes", "no-cache", s[height:], s[modified:width], s[width:height]}
 	header["Content-Type"] = v[0:1:1]
 	header["Content-Length"] = v[1:2:2]
 	header["Etag"] = v[2:3:3]
@@ -153,20 +157,26 @@ func setImageHeader(header http.Header, info Info, lastModified time.Time) {
 	header["Accept-Ranges"] = v[5:6:6]
 	header["Cache-Control"] = v[6:7:7] // an id can get another image at any time
 	header["Content-Disposition"] = v[7:8:8]
+	if info.Width > 0 && info.Height > 0 {
+		header[widthHeader] = v[8:9:9]
+		header[heightHeader] = v[9:10:10]
+	}
 }
 
-// modifiedHeader has the exact modification time of an image, as Info has it.
-const modifiedHeader = "Imagestore-Modified"
+const (
+	// modifiedHeader has the exact modification time of an image, as Info has it.
+	modifiedHeader = "Imagestore-Modified"
+	// widthHeader and heightHeader have the size of an image in pixels, as displayed.
+	widthHeader  = "Imagestore-Width"
+	heightHeader = "Imagestore-Height"
+)
 
-// extension returns the file name extension that the id lacks, without its dot, or
-// "". Other programs may have given an object any type.
-func extension(info Info) string {
-	ext, ok := strings.CutPrefix(info.Type, "image/")
-	if !ok || strings.ContainsFunc(ext, func(c rune) bool { return !isIDChar(c) }) {
-		return ""
-	}
-	has := path.Ext(info.ID)
-	if has != "" && strings.EqualFold(has[1:], ext) || ext == "jpeg" && strings.EqualFold(has, ".jpg") {
+// missingExtension returns the file name extension that the id lacks, without its dot,
+// or "". Other programs may have given an object any type.
+func missingExtension(info Info) string {
+	ext := extensions[Format(info.Type)]
+	has := strings.ToLower(path.Ext(info.ID))
+	if ext != "" && has == "."+ext || ext == "jpg" && has == ".jpeg" {
 		return ""
 	}
 	return ext

@@ -138,7 +138,7 @@ func TestDownloadName(t *testing.T) {
 		{"image/png", "photo.jpg", "photo.jpg.png"},
 		{"image/png", "png", "png.png"},
 		{"image/png", "photo.png.old", "photo.png.old.png"},
-		{"image/jpeg", "photo", "photo.jpeg"},
+		{"image/jpeg", "photo", "photo.jpg"},
 		{"image/jpeg", "photo.jpeg", "photo.jpeg"},
 		{"image/jpeg", "photo.JPG", "photo.JPG"},
 		{"image/webp", "photo.webp", "photo.webp"},

@@ -68,7 +68,8 @@ func TestWrite(t *testing.T) {
 	}
 	got := testhttp.Request(t, "OPTIONS", url, nil)
 	if got.StatusCode != 204 || got.Header.Get("Allow") != "DELETE, GET, HEAD, OPTIONS, POST, PUT" || got.Header.Get("Imagestore-Max-Bytes") != strconv.Itoa(imagestore.DefaultMaxBytes) ||
-		got.Header.Get("Imagestore-Max-Pixels") != strconv.Itoa(imagestore.DefaultMaxPixels) || !strings.Contains(got.Header.Get("Accept-Post"), "image/*") {
+		got.Header.Get("Imagestore-Max-Pixels") != strconv.Itoa(imagestore.DefaultMaxPixels) || got.Header.Get("Accept-Post") != "multipart/form-data, image/png, application/octet-stream" ||
+		got.Header.Get("Imagestore-Max-Animation-Pixels") != strconv.Itoa(imagestore.DefaultMaxAnimationPixels) {
 		t.Errorf("OPTIONS: got %s, %v, want 204, Allow and the limits", got.Status, got.Header)
 	}
 }

@@ -45,6 +45,9 @@ var filesystems = []filesystem{
 	}},
 }
 
+// allFormats are the options of a Store that takes every format.
+var allFormats = &imagestore.Options{Formats: imagestore.Formats()}
+
 func onDisk(tb testing.TB) afero.Fs { return afero.NewBasePathFs(afero.NewOsFs(), tb.TempDir()) }
 
 // serve starts a server for a handler of s. It logs nothing unless opts have a

@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,21 +18,33 @@ import (
 
 // The limits of a Store whose Options set none.
 const (
-	DefaultMaxBytes  = 64 << 20 // 64 MiB
-	DefaultMaxPixels = 1 << 27  // 134 million, which a decoder holds in half a gigabyte
+	DefaultMaxBytes           = 64 << 20 // 64 MiB
+	DefaultMaxPixels          = 1 << 27  // 134 million, which a decoder holds in half a gigabyte
+	DefaultMaxAnimationPixels = 1 << 30  // 518 frames of 1920 × 1080
 )
 
 // Options configure a Store. The zero value is fit for most.
 type Options struct {
+	// Formats are the formats accepted. An empty list is PNG alone. The bytes of an
+	// upload decide which format it has.
+	Formats []Format
 	// MaxBytes is the largest image accepted, in bytes. 0 is DefaultMaxBytes.
 	MaxBytes int64
 	// MaxPixels is the largest width × height accepted. 0 is DefaultMaxPixels.
 	MaxPixels int64
-	// VerifyPixels decompresses every upload too, without keeping the pixels.
-	// This finds mistakes of an encoder: pixel data that is damaged under a right
-	// checksum, too short or too long. It is off because checksums find the
-	// damage of transfers and disks. Decompressing takes two thirds of the time
-	// of decoding.
+	// MaxAnimationPixels is the largest width × height × number of frames accepted of
+	// an animation. 0 is DefaultMaxAnimationPixels.
+	MaxAnimationPixels int64
+	// StripMetadata stores every image without what is not needed to show it: the
+	// place, the camera, texts, thumbnails. The pixels, the colour profile, animation
+	// and orientation stay as they are. An image that cannot be stripped is refused.
+	// docs/formats.md says what is kept of each format.
+	StripMetadata bool
+	// VerifyPixels decompresses every upload too, without keeping the pixels. This
+	// finds pixel data that is damaged, too short or too long. Only PNG has checksums,
+	// which find the damage of transfers and disks without it. Decompressing takes two
+	// thirds of the time of decoding a PNG. docs/formats.md says what is decompressed of
+	// each format.
 	VerifyPixels bool
 	// NoSync leaves it to the operating system when changes reach the disk.
 	// Readers still see whole images. A power cut may lose or tear what was
@@ -45,6 +58,7 @@ type Options struct {
 type Store struct {
 	driver Driver
 	opts   Options
+	types  []string // the media types of opts.Formats
 }
 
 // New returns a Store that keeps its images in the root of fsys. Use
@@ -76,7 +90,8 @@ func OpenDir(dir string, opts *Options) (*Store, error) {
 }
 
 // NewWithDriver returns a Store that keeps its images with d. Nil options are
-// the defaults; NoSync is for the driver of [New] alone.
+// the defaults; NoSync is for the driver of [New] alone. NewWithDriver panics if
+// Formats has a value that is not a Format of this package.
 func NewWithDriver(d Driver, opts *Options) *Store {
 	s := &Store{driver: d}
 	if opts != nil {
@@ -89,11 +104,28 @@ func NewWithDriver(d Driver, opts *Options) *Store {
 	if s.opts.MaxPixels <= 0 {
 		s.opts.MaxPixels = DefaultMaxPixels
 	}
+	if s.opts.MaxAnimationPixels <= 0 {
+		s.opts.MaxAnimationPixels = DefaultMaxAnimationPixels
+	}
+	s.opts.Formats = slices.Clone(s.opts.Formats)
+	if len(s.opts.Formats) == 0 {
+		s.opts.Formats = []Format{PNG}
+	}
+	for _, f := range s.opts.Formats {
+		if !slices.Contains(Formats(), f) {
+			panic(fmt.Sprintf("imagestore: Options.Formats has %q, which is not a Format of this package", f))
+		}
+		s.types = append(s.types, string(f))
+	}
 	return s
 }
 
 // Options returns the options of the Store, with the defaults filled in.
-func (s *Store) Options() Options { return s.opts }
+func (s *Store) Options() Options {
+	opts := s.opts
+	opts.Formats = slices.Clone(opts.Formats)
+	return opts
+}
 
 // Put stores the image that r holds under id. An image that was there is
 // replaced in one step; if Put fails, it is still there. When Put has returned
@@ -115,7 +147,13 @@ func (s *Store) Put(ctx context.Context, id string, r io.Reader, conds ...Condit
 	up := &upload{ctx: ctx, driver: s.driver}
 	defer up.abort()
 	limited := &limitedReader{ctx: ctx, r: r, left: s.opts.MaxBytes, limit: s.opts.MaxBytes}
-	meta, err := verify.Copy(up, limited, verify.Options{MaxPixels: s.opts.MaxPixels, VerifyPixels: s.opts.VerifyPixels})
+	meta, err := verify.Copy(up, limited, verify.Options{
+		Types:              s.types,
+		MaxPixels:          s.opts.MaxPixels,
+		MaxAnimationPixels: s.opts.MaxAnimationPixels,
+		VerifyPixels:       s.opts.VerifyPixels,
+		StripMetadata:      s.opts.StripMetadata,
+	})
 	if err != nil {
 		return PutResult{}, verifyError(err)
 	}
@@ -244,7 +282,7 @@ func checkListOptions(opts ListOptions) error {
 // Verify reads the image from the storage and validates it again, as Put did. It
 // returns nil if the image is whole, and an error that matches
 // [ErrInvalidImage] or [ErrUnsupportedType] if it is not. Other errors are those
-// of Get. The limits on size do not apply.
+// of Get. The limits on size do not apply, nor does Options.Formats.
 func (s *Store) Verify(ctx context.Context, id string) (err error) {
 	defer wrap("verify", id, &err)
 	if err := cmp.Or(CheckID(id), ctx.Err()); err != nil {

@@ -92,8 +92,9 @@ func TestOpenImage(t *testing.T) {
 	}
 }
 
-// TestListedInfo checks that a list has the same Info as Put. The suite checks less,
-// because object stores may list other times.
+// TestListedInfo checks that a list has the same Info as Put, except what a driver would
+// have to open the image for. The suite checks less, because object stores may list
+// other times.
 func TestListedInfo(t *testing.T) {
 	t.Parallel()
 	stores := map[string]func() *imagestore.Store{
@@ -107,9 +108,7 @@ func TestListedInfo(t *testing.T) {
 		for _, s := range []storetest.Images{s, newClient(t, serve(t, s, nil).URL)} {
 			want := put(t, s, "a", testimage.PNG(t, 3, 1))
 			for got, err := range s.List(t.Context(), imagestore.ListOptions{}) {
-				if name == "memdriver" {
-					want.Type = ""
-				}
+				want.Type, want.Width, want.Height = "", 0, 0
 				if err != nil || got != want {
 					t.Errorf("%s: got %+v, %v from List of a %T, want %+v", name, got, err, s, want)
 				}

@@ -347,6 +347,9 @@ func infoOf(id string, resp *http.Response) (imagestore.Info, error) {
 		return imagestore.Info{}, newStatusError(resp, fmt.Sprintf("its Last-Modified is %.100q, not a time", h.Get("Last-Modified")))
 	}
 	info := imagestore.Info{ID: id, Type: h.Get("Content-Type"), Size: resp.ContentLength, ModTime: modTime, ETag: h.Get("ETag")}
+	// A proxy may leave these out. Atoi returns 0 for an empty text.
+	info.Width, _ = strconv.Atoi(h.Get("Imagestore-Width"))
+	info.Height, _ = strconv.Atoi(h.Get("Imagestore-Height"))
 	if info.Type == "" {
 		return info, newStatusError(resp, "it has no Content-Type")
 	}
@@ -361,8 +364,10 @@ func check(resp *http.Response, info *imagestore.Info) error {
 	modTime := info.ModTime.UTC()
 	detail := ""
 	switch year := modTime.Year(); {
-	case info.Type != "" && !strings.HasPrefix(mediaType, "image/"):
+	case info.Type != "" && !strings.HasPrefix(mediaType, "image/") && mediaType != "application/octet-stream":
 		detail = fmt.Sprintf("its type is %.100q, not an image's", info.Type)
+	case info.Width < 0 || info.Height < 0:
+		detail = fmt.Sprintf("the image has %d x %d pixels", info.Width, info.Height)
 	case info.Size < 0:
 		detail = "it does not say how long the image is"
 	case !isStrong(info.ETag):

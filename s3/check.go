@@ -25,7 +25,7 @@ func (d *Driver) Check(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.remove(context.WithoutCancel(ctx), id)) }()
 	put := func(p plan) error {
-		_, err := d.put(ctx, id, "", strings.NewReader("probe"), p)
+		_, err := d.put(ctx, id, imagestore.Meta{}, strings.NewReader("probe"), p)
 		return err
 	}
 	absent, match := plan{ifNoneMatch: "*"}, plan{ifMatch: `"0"`}

@@ -22,7 +22,7 @@ func (d *Driver) PutObject(ctx context.Context, id string, content io.ReadSeeker
 	if !exact && !cond.IsZero() {
 		panic("the service cannot decide this condition")
 	}
-	return d.put(ctx, id, "image/png", content, p)
+	return d.put(ctx, id, imagestore.Meta{Type: "image/png", Width: 1, Height: 2}, content, p)
 }
 
 // Remove sends one DELETE.

@@ -16,6 +16,12 @@ import (
 // Last-Modified, and Commit must return the time that Stat and Open return.
 const mtimeKey = "mtime"
 
+// widthKey and heightKey are the metadata keys of the size in pixels, as displayed.
+const (
+	widthKey  = "width"
+	heightKey = "height"
+)
+
 // newInfo makes an Info of an answer's headers.
 func newInfo(id string, size *int64, lastModified *time.Time, etag, contentType *string, meta map[string]string) (imagestore.Info, error) {
 	if size == nil { // it would look like an empty object
@@ -32,10 +38,17 @@ func newInfo(id string, size *int64, lastModified *time.Time, etag, contentType 
 	if !ok {
 		mtime = aws.ToTime(lastModified)
 	}
+	width, err := strconv.Atoi(meta[widthKey])
+	height, err2 := strconv.Atoi(meta[heightKey])
+	if err != nil || err2 != nil || width < 0 || height < 0 { // an object of another program
+		width, height = 0, 0
+	}
 	return imagestore.Info{
 		ID:      id,
 		Type:    mediaType,
 		Size:    *size,
+		Width:   width,
+		Height:  height,
 		ModTime: mtime.UTC(),
 		ETag:    quoted(etag),
 	}, nil

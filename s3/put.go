@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -25,7 +26,7 @@ type plan struct {
 // put sends one PUT, of up to 5 GiB, and never repeats it. Once begun it goes on
 // after ctx is done and returns its outcome. A refusal for p's condition matches
 // ErrPreconditionFailed.
-func (b *bucket) put(ctx context.Context, id, mediaType string, content io.ReadSeeker, p plan) (imagestore.Info, error) {
+func (b *bucket) put(ctx context.Context, id string, meta imagestore.Meta, content io.ReadSeeker, p plan) (imagestore.Info, error) {
 	size, err := content.Seek(0, io.SeekEnd)
 	if err == nil {
 		_, err = content.Seek(0, io.SeekStart)
@@ -50,8 +51,12 @@ func (b *bucket) put(ctx context.Context, id, mediaType string, content io.ReadS
 		ContentLength: &size,
 		Metadata:      map[string]string{mtimeKey: formatTime(now)},
 	}
-	if mediaType != "" {
-		in.ContentType = &mediaType
+	if meta.Type != "" {
+		in.ContentType = &meta.Type
+	}
+	if meta.Width > 0 && meta.Height > 0 {
+		in.Metadata[widthKey] = strconv.Itoa(meta.Width)
+		in.Metadata[heightKey] = strconv.Itoa(meta.Height)
 	}
 	opts := []func(*s3.Options){once}
 	if p.ifMatch != "" {
@@ -78,8 +83,10 @@ func (b *bucket) put(ctx context.Context, id, mediaType string, content io.ReadS
 	}
 	return imagestore.Info{
 		ID:      id,
-		Type:    mediaType,
+		Type:    meta.Type,
 		Size:    size,
+		Width:   meta.Width,
+		Height:  meta.Height,
 		ModTime: now.Round(0).UTC(), // as metadata has it: without the monotonic clock
 		ETag:    quoted(out.ETag),
 	}, nil

@@ -89,7 +89,7 @@ func (u *upload) Commit(ctx context.Context, id string, meta imagestore.Meta, co
 			}
 		}
 		// Each try has an offset of its own: net/http may still read for the last one.
-		info, err := u.d.put(ctx, id, meta.Type, io.NewSectionReader(u.f, 0, u.size), p)
+		info, err := u.d.put(ctx, id, meta, io.NewSectionReader(u.f, 0, u.size), p)
 		switch {
 		case err == nil:
 			_ = u.Abort() // the image is in place, whatever becomes of the file

@@ -16,8 +16,8 @@ import (
 )
 
 // A Command is the command line of a server. Every Command has the flags -addr,
-// -hosts, -max-bytes, -max-connections, -max-pixels, -timeout, -verify and
-// -verify-pixels.
+// -formats, -hosts, -max-animation-pixels, -max-bytes, -max-connections, -max-pixels,
+// -strip, -timeout, -verify and -verify-pixels.
 type Command struct {
 	// Name is the name of the program, such as "imaged". It begins the messages.
 	Name string
@@ -52,9 +52,12 @@ func (c Command) Run(ctx context.Context, args []string, stdout io.Writer) error
 	flags := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 	addr := flags.String("addr", "127.0.0.1:8080", "`host:port` to listen on; without a host, all interfaces")
 	hosts := flags.String("hosts", "", "`names` of this server, separated by commas. If there are any, or if -addr is\non loopback, requests for other hosts are refused, except those for localhost")
+	formats := flags.String("formats", "png", "`names` of the image formats accepted, separated by commas:\npng, jpeg, gif, webp, avif, heic")
+	maxAnimationPixels := flags.Int64("max-animation-pixels", imagestore.DefaultMaxAnimationPixels, "width × height × frames of the largest animation accepted, in `pixels`")
 	maxBytes := flags.Int64("max-bytes", imagestore.DefaultMaxBytes, "size of the largest image accepted, in `bytes`")
 	maxPixels := flags.Int64("max-pixels", imagestore.DefaultMaxPixels, "width × height of the largest image accepted, in `pixels`")
 	maxConnections := flags.Int("max-connections", defaultConnections, "`number` of connections accepted at once; more wait until others end")
+	strip := flags.Bool("strip", false, "store images without metadata: no place, camera, texts or thumbnails. The pixels,\nthe colour profile and the orientation stay")
 	timeout := flags.Duration("timeout", imagestore.DefaultTimeout, "longest `time` that a client may take for 64 KiB, "+timeoutRange)
 	verify := flags.Bool("verify", false, "check all stored images instead of serving them: list those that are invalid or\ncannot be read, and fail if there are any")
 	verifyPixels := flags.Bool("verify-pixels", false, "decompress every image that is uploaded or checked: finds more, takes longer")
@@ -91,6 +94,13 @@ func (c Command) Run(ctx context.Context, args []string, stdout io.Writer) error
 	if err := checkPositive(*maxPixels, imagestore.DefaultMaxPixels); err != nil {
 		return fmt.Errorf("-max-pixels %w", err)
 	}
+	if err := checkPositive(*maxAnimationPixels, imagestore.DefaultMaxAnimationPixels); err != nil {
+		return fmt.Errorf("-max-animation-pixels %w", err)
+	}
+	taken, err := imagestore.ParseFormats(*formats)
+	if err != nil {
+		return fmt.Errorf("-formats is %q: %w", *formats, err)
+	}
 	if err := checkPositive(*maxConnections, defaultConnections); err != nil {
 		return fmt.Errorf("-max-connections %w", err)
 	}
@@ -98,7 +108,14 @@ func (c Command) Run(ctx context.Context, args []string, stdout io.Writer) error
 		return fmt.Errorf("-addr is %q: it must be host:port, such as 127.0.0.1:8080", *addr)
 	}
 
-	store, where, err := c.Open(ctx, &imagestore.Options{MaxBytes: *maxBytes, MaxPixels: *maxPixels, VerifyPixels: *verifyPixels}, *verify)
+	store, where, err := c.Open(ctx, &imagestore.Options{
+		Formats:            taken,
+		MaxBytes:           *maxBytes,
+		MaxPixels:          *maxPixels,
+		MaxAnimationPixels: *maxAnimationPixels,
+		StripMetadata:      *strip,
+		VerifyPixels:       *verifyPixels,
+	}, *verify)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,10 +36,18 @@ func TestCommand(t *testing.T) {
 		t.Errorf("-h: got %q, %v, want the usage", out.String(), err)
 	}
 	out.Reset()
-	if err := c.Run(t.Context(), []string{"-verify", "-verify-pixels", "-max-bytes", "7", "-max-pixels", "8", "-bucket", "b"}, &out); err != nil || out.String() != "imaged-x: all 0 images are valid\n" {
+	if err := c.Run(t.Context(), []string{"-verify", "-verify-pixels", "-max-bytes", "7", "-max-pixels", "8", "-max-animation-pixels", "9", "-formats", "jpg, PNG", "-strip", "-bucket", "b"}, &out); err != nil || out.String() != "imaged-x: all 0 images are valid\n" {
 		t.Errorf("-verify: got %q, %v, want all valid", out.String(), err)
 	}
-	if want := (imagestore.Options{MaxBytes: 7, MaxPixels: 8, VerifyPixels: true}); got != want || !gotReadOnly || bucket != "b" {
+	want := imagestore.Options{
+		Formats:            []imagestore.Format{imagestore.JPEG, imagestore.PNG},
+		MaxBytes:           7,
+		MaxPixels:          8,
+		MaxAnimationPixels: 9,
+		StripMetadata:      true,
+		VerifyPixels:       true,
+	}
+	if !reflect.DeepEqual(got, want) || !gotReadOnly || bucket != "b" {
 		t.Errorf("-verify: got %+v, %v, %q, want %+v, true, b", got, gotReadOnly, bucket, want)
 	}
 

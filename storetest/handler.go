@@ -203,15 +203,15 @@ func (s *site) wantStored(t *testing.T, got reply, status int, b []byte) imagest
 		t.Fatalf("%s: got %s, want %d%s", got.Request.Method, got.Status, status, got.whose())
 	}
 	var info imagestore.Info
-	if err := json.Unmarshal(got.Bytes, &info); err != nil || info.Size != int64(len(b)) || info.ModTime.IsZero() || info.Type != "image/png" {
+	if err := json.Unmarshal(got.Bytes, &info); err != nil || info.Size != int64(len(b)) || info.ModTime.IsZero() || info.Type != "image/png" || info.Width < 1 || info.Height < 1 {
 		t.Errorf("answer to an upload of %d bytes: got %q, %v, want its Info", len(b), got.Bytes, err)
 	}
 	if info.ETag == "" || info.ETag != got.Header.Get("ETag") {
 		t.Errorf("header ETag: got %q, want %s as in the body: does a proxy change it?", got.Header.Get("ETag"), info.ETag)
 	}
 	var names map[string]any
-	if err := json.Unmarshal(got.Bytes, &names); err != nil || !slices.Equal(slices.Sorted(maps.Keys(names)), []string{"etag", "id", "modified", "size", "type"}) {
-		t.Errorf("answer to an upload: got %q, %v, want the names id, type, size, modified and etag", got.Bytes, err)
+	if err := json.Unmarshal(got.Bytes, &names); err != nil || !slices.Equal(slices.Sorted(maps.Keys(names)), []string{"etag", "height", "id", "modified", "size", "type", "width"}) {
+		t.Errorf("answer to an upload: got %q, %v, want the names id, type, size, width, height, modified and etag", got.Bytes, err)
 	}
 	location, err := got.Location()
 	if err != nil {
@@ -405,6 +405,11 @@ func (s *site) wantHeader(t *testing.T, got reply, id string, size int, etag str
 	}
 	if _, err := http.ParseTime(got.Header.Get("Last-Modified")); err != nil {
 		t.Errorf("got Last-Modified %q, want a time", got.Header.Get("Last-Modified"))
+	}
+	width, err := strconv.Atoi(got.Header.Get("Imagestore-Width"))
+	height, err2 := strconv.Atoi(got.Header.Get("Imagestore-Height"))
+	if err != nil || err2 != nil || width < 1 || height < 1 {
+		t.Errorf("got Imagestore-Width %q and Imagestore-Height %q, want the size in pixels", got.Header.Get("Imagestore-Width"), got.Header.Get("Imagestore-Height"))
 	}
 	for name, want := range map[string]string{
 		"Content-Type":           "image/png",

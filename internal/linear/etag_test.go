@@ -36,7 +36,7 @@ func TestETagsNeverRepeat(t *testing.T) {
 			}
 			put := func(conds ...imagestore.Condition) imagestore.Info {
 				t.Helper()
-				result, err := s.Put(t.Context(), "a", bytes.NewReader(picture(1)), conds...)
+				result, err := s.Put(t.Context(), "a", bytes.NewReader(picture(2)), conds...)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -35,9 +35,12 @@ type images interface {
 	Delete(ctx context.Context, id string, conds ...imagestore.Condition) error
 }
 
-// picture returns the PNG with this number. All have one size, so that their ETags
-// differ in the version alone.
+// picture returns the image with this number, a PNG or a GIF. Those of one format have
+// one size, so that their ETags differ in the version alone.
 func picture(n uint64) []byte {
+	if n%2 == 1 {
+		return gifPicture(n)
+	}
 	img := image.NewGray(image.Rect(0, 0, 8, 1))
 	binary.BigEndian.PutUint64(img.Pix, n)
 	var b bytes.Buffer
@@ -46,6 +49,16 @@ func picture(n uint64) []byte {
 		panic(err) // a Buffer never fails
 	}
 	return b.Bytes()
+}
+
+// gifPicture returns a GIF of 1 x 1 pixels whose palette has the number.
+func gifPicture(n uint64) []byte {
+	b := []byte("GIF89a\x01\x00\x01\x00\x81\x00\x00" + // four colours
+		"............" +
+		",\x00\x00\x00\x00\x01\x00\x01\x00\x00" +
+		"\x02\x02D\x01\x00;")
+	binary.BigEndian.PutUint64(b[13:], n)
+	return b
 }
 
 // encoders keeps the buffers of encoders. To make them would take most of the time.
@@ -228,13 +241,16 @@ func onDisk(t *testing.T) afero.Fs { return afero.NewBasePathFs(afero.NewOsFs(),
 type start func() *imagestore.Store
 
 func onFs(fsys afero.Fs, opts imagestore.Options) start {
+	opts.Formats = imagestore.Formats()
 	return func() *imagestore.Store { return imagestore.New(fsys, &opts) }
 }
 
 func onObjects() start {
 	d := memdriver.New()
 	d.ConditionalDelete = true // without it, a conditional Delete never succeeds
-	return func() *imagestore.Store { return imagestore.NewWithDriver(d, nil) }
+	return func() *imagestore.Store {
+		return imagestore.NewWithDriver(d, &imagestore.Options{Formats: imagestore.Formats()})
+	}
 }
 
 func direct(_ *testing.T, s *imagestore.Store) images { return s }
@@ -263,7 +279,7 @@ func TestLinearizable(t *testing.T) {
 	}{
 		{"Store in memory", onFs(afero.NewMemMapFs(), imagestore.Options{}), direct, 250},
 		{"Store on disk", onFs(onDisk(t), imagestore.Options{}), direct, 80},
-		{"Store on disk, NoSync", onFs(onDisk(t), imagestore.Options{NoSync: true}), direct, 250},
+		{"Store on disk, NoSync", onFs(onDisk(t), imagestore.Options{NoSync: true, Formats: imagestore.Formats()}), direct, 250},
 		{"Store of objects", onObjects(), direct, 250},
 		{"Client, in memory", onFs(afero.NewMemMapFs(), imagestore.Options{}), overHTTP, 100},
 		{"Client, on disk", onFs(onDisk(t), imagestore.Options{}), overHTTP, 80},
@@ -306,7 +322,7 @@ func TestNotLinearizable(t *testing.T) {
 		{"success is reported before the change", func(t *testing.T, _ afero.Fs, s *imagestore.Store) images { return &early{Store: s, t: t} }},
 		// Each Store has locks of its own, and one winner is promised within one Store.
 		{"two Stores share a directory", func(_ *testing.T, fsys afero.Fs, s *imagestore.Store) images {
-			return &two{Store: s, other: imagestore.New(fsys, &imagestore.Options{NoSync: true})}
+			return &two{Store: s, other: imagestore.New(fsys, &imagestore.Options{NoSync: true, Formats: imagestore.Formats()})}
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -315,7 +331,7 @@ func TestNotLinearizable(t *testing.T) {
 				fsys := onDisk(t)
 				rec := new(recorder)
 				seed := rand.Uint64()
-				rec.work(t.Context(), test.mistake(t, fsys, imagestore.New(fsys, &imagestore.Options{NoSync: true})), 6, 50, seed)
+				rec.work(t.Context(), test.mistake(t, fsys, imagestore.New(fsys, &imagestore.Options{NoSync: true, Formats: imagestore.Formats()})), 6, 50, seed)
 				if rec.err != nil {
 					t.Fatalf("seed %d: %v", seed, rec.err)
 				}

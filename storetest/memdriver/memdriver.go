@@ -121,7 +121,7 @@ func (d *Driver) List(ctx context.Context, opts imagestore.ListOptions) iter.Seq
 				yield(imagestore.Info{}, err)
 				return
 			}
-			v.Type = ""
+			v.Type, v.Width, v.Height = "", 0, 0
 			if !yield(v.Info, nil) {
 				return
 			}
@@ -175,6 +175,8 @@ func (u *upload) Commit(ctx context.Context, id string, meta imagestore.Meta, co
 		ID:      id,
 		Type:    meta.Type,
 		Size:    int64(u.buf.Len()),
+		Width:   meta.Width,
+		Height:  meta.Height,
 		ModTime: time.Now().UTC().Round(0), // without the monotonic clock, so that == compares
 		ETag:    `"` + strconv.Itoa(u.d.count) + `"`,
 	}

@@ -3,6 +3,8 @@ package imagestore_test
 import (
 	"bytes"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"testing"
 
@@ -14,6 +16,9 @@ import (
 // TestAllocations limits the allocations of a Get and a Put. They decide the garbage
 // collector's share of a busy server's time. If an operation makes
 // fewer, lower its limit. The race detector adds up to three to a Put.
+//
+// GET and HEAD are requests to a handler. They ask for no digest, so they must not
+// allocate for one.
 func TestAllocations(t *testing.T) {
 	dir, s, _ := newCached(t)
 	small, large := testimage.PNG(t, 80, 1), testimage.PNG(t, 1024, 1) // 8 KiB and 1 MiB
@@ -44,6 +49,15 @@ func TestAllocations(t *testing.T) {
 			}
 		}
 	}
+	h := imagestore.NewHandler(s, nil)
+	serve := func(method, id string) func() {
+		w := &discarder{header: make(http.Header)}
+		r := httptest.NewRequest(method, "/images/"+id, nil)
+		return func() {
+			clear(w.header)
+			h.ServeHTTP(w, r)
+		}
+	}
 	for _, test := range []struct {
 		name string
 		most float64
@@ -51,6 +65,8 @@ func TestAllocations(t *testing.T) {
 	}{
 		{"Get of 8 KiB, cached", 6, read("small")},
 		{"Get of 1 MiB", 11, read("large")},
+		{"GET of 8 KiB, cached", 12, serve("GET", "small")},
+		{"HEAD", 13, serve("HEAD", "small")},
 		{"Put of 8 KiB", 45, write(small)},
 		{"Put of 1 MiB", 45, write(large)},
 	} {
@@ -59,3 +75,10 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 }
+
+// A discarder is a client that keeps nothing.
+type discarder struct{ header http.Header }
+
+func (d *discarder) Header() http.Header         { return d.header }
+func (d *discarder) WriteHeader(int)             {}
+func (d *discarder) Write(p []byte) (int, error) { return len(p), nil }

@@ -13,6 +13,9 @@ var (
 	ErrInvalidID = errors.New("invalid id")
 	// ErrBadRequest means that an argument or the request is malformed.
 	ErrBadRequest = errors.New("bad request")
+	// ErrDigestMismatch means that the bytes that came have another digest than the
+	// one that was sent with them. Something on the way has changed them.
+	ErrDigestMismatch = errors.New("digest mismatch")
 	// ErrNotFound means that there is no image with this id.
 	ErrNotFound = errors.New("no such image")
 	// ErrPreconditionFailed means that a [Condition] does not hold.
@@ -63,6 +66,7 @@ var httpErrors = []httpError{
 	{ErrNotDurable, http.StatusInternalServerError, "not_durable"}, // whatever the cause of it is
 	{ErrInvalidID, http.StatusBadRequest, "invalid_id"},
 	{ErrBadRequest, http.StatusBadRequest, "bad_request"},
+	{ErrDigestMismatch, http.StatusBadRequest, "digest_mismatch"},
 	{ErrReadOnly, http.StatusForbidden, "read_only"},
 	{ErrNotFound, http.StatusNotFound, "not_found"},
 	{errUnknownPath, http.StatusNotFound, "unknown_path"},

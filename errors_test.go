@@ -32,6 +32,7 @@ func TestErrorForCode(t *testing.T) {
 	for code, want := range map[string]error{
 		"invalid_id":          imagestore.ErrInvalidID,
 		"bad_request":         imagestore.ErrBadRequest,
+		"digest_mismatch":     imagestore.ErrDigestMismatch,
 		"read_only":           imagestore.ErrReadOnly,
 		"not_found":           imagestore.ErrNotFound,
 		"precondition_failed": imagestore.ErrPreconditionFailed,

@@ -19,6 +19,7 @@ import (
 	"github.com/ba692904/imagestore/internal/testimage"
 	"github.com/ba692904/imagestore/storetest"
 	"github.com/ba692904/imagestore/storetest/testhttp"
+	"github.com/spf13/afero"
 )
 
 // A sample is an image and what a Store should find in it.
@@ -91,6 +92,25 @@ func TestReplaceFormat(t *testing.T) {
 			if got := files(t, base); !slices.Equal(got, []string{".staging", "a", "a/image"}) {
 				t.Errorf("%s, image %d: got the files %q, want one image", fsys.name, i, got)
 			}
+		}
+	}
+}
+
+// TestByHandTruncated serves what another program has not written to its end.
+func TestByHandTruncated(t *testing.T) {
+	t.Parallel()
+	b := withSegments(testimage.JPEG(t, 30, 20, 1), segment(0xe5, strings.Repeat("x", 65000)))[:10000]
+	for _, fsys := range filesystems {
+		base := fsys.new(t)
+		must(t, errors.Join(base.MkdirAll("a", 0o777), afero.WriteFile(base, "a/image", b, 0o666)))
+		img, err := imagestore.New(base, nil).Get(t.Context(), "a")
+		if err != nil {
+			t.Errorf("%s: got %v, want nil", fsys.name, err)
+			continue
+		}
+		got, err := io.ReadAll(img)
+		if img.Close(); err != nil || !bytes.Equal(got, b) || img.Type != "image/jpeg" || img.Width != 0 {
+			t.Errorf("%s: got %+v, %d bytes, %v, want a JPEG of %d bytes", fsys.name, img.Info, len(got), err, len(b))
 		}
 	}
 }

@@ -160,6 +160,7 @@ func FuzzMultipart(f *testing.F) {
 		boundary := strings.TrimPrefix(contentType, "multipart/form-data; boundary=")
 		f.Add([]byte(strings.ReplaceAll(body, boundary, "b")), "multipart/form-data; boundary=b")
 	}
+	f.Add([]byte("--b\r\nContent-Disposition: form-data; name=file\r\nRepr-Digest: sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:\r\n\r\n"+string(good)+"\r\n--b--"), "multipart/form-data; boundary=b")
 	f.Add(good, "multipart/form-data")
 	f.Add(good, "multipart/form-data; boundary=\"\x00\"")
 	f.Add([]byte("--b\nContent-Disposition: form-data; name=file\n\n"+string(good)+"\n--b--"), "multipart/form-data; boundary=b")
@@ -183,6 +184,8 @@ func FuzzHandler(f *testing.F) {
 	for _, request := range []string{
 		"GET /images/x HTTP/1.1\r\nHost: x\r\nRange: bytes=0-1,5-\r\nIf-Range: \"a\"\r\n\r\n",
 		"HEAD /images/x HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"a\", *\r\n\r\n",
+		"HEAD /images/x HTTP/1.1\r\nHost: x\r\nWant-Repr-Digest: sha-256=1, sha-512=2;a\r\n\r\n",
+		"PUT /images/y HTTP/1.1\r\nHost: x\r\nRepr-Digest: sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:\r\nContent-Length: 5\r\n\r\nhello",
 		"GET /images?limit=1&after=a HTTP/1.1\r\nHost: x\r\n\r\n",
 		"OPTIONS /images HTTP/1.1\r\nHost: x\r\n\r\n",
 		"DELETE /images/x HTTP/1.1\r\nHost: x\r\nIf-Match: *\r\n\r\n",
@@ -248,6 +251,7 @@ func FuzzRead(f *testing.F) {
 		"If-Unmodified-Since: DATE\r\nRange: bytes=1-", "If-Unmodified-Since: DAY\r\nRange: bytes=1-", "If-Unmodified-Since: Sunday, 06-Nov-94 08:49:37 GMT",
 		"If-Match: ETAG\r\nIf-None-Match: ETAG", "If-Match: \"x\"\r\nRange: bytes=99999-", "If-Match: W/ETAG", "If-Match: *\r\nRange: bytes=-7",
 		"If-None-Match: \"a b\",ETAG", "Range: bytes=-9227000000000000000A", "Range: bytes=-1,0-,0", "Range: bytes=0--0", "Range: bytes=\u00a0",
+		"Want-Repr-Digest: sha-256=1\r\nWant-Content-Digest: sha-512=1\r\nRange: bytes=1-3",
 	} {
 		f.Add(header, false)
 		f.Add(header, true)

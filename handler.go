@@ -7,9 +7,11 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strings"
 
 	"github.com/ba692904/imagestore/internal/deadline"
+	"github.com/ba692904/imagestore/internal/digest"
 )
 
 // contentSecurityPolicy makes a page or a script harmless that a browser might
@@ -41,6 +43,7 @@ func NewHandler(s *Store, opts *HandlerOptions) http.Handler {
 	h.discards = make(slots, h.opts.MaxUploads)
 	h.lists = make(slots, maxLists)
 	h.reads = make(slots, maxReads)
+	h.hashes = make(slots, max(minHashes, runtime.GOMAXPROCS(0)))
 	return h
 }
 
@@ -124,6 +127,7 @@ func (h *handler) methodNotAllowed(w http.ResponseWriter, r *http.Request, allow
 	w.Header().Set("Imagestore-Max-Bytes", fmt.Sprint(opts.MaxBytes))
 	w.Header().Set("Imagestore-Max-Pixels", fmt.Sprint(opts.MaxPixels))
 	w.Header().Set("Imagestore-Max-Animation-Pixels", fmt.Sprint(opts.MaxAnimationPixels))
+	w.Header().Set("Want-Repr-Digest", digest.Preference)
 	h.writeHeader(w, http.StatusNoContent)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/ba692904/imagestore/internal/deadline"
 	"github.com/ba692904/imagestore/internal/formfile"
@@ -23,6 +24,7 @@ type handler struct {
 	discards slots // for the bodies of refused uploads that are read
 	lists    slots // for lists that are read
 	reads    slots // for images that are being opened
+	hashes   slots // for images that are being hashed
 }
 
 // slots bounds how many requests do something at once. It holds a value for each.
@@ -35,6 +37,24 @@ func (s slots) take() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// wait takes a slot. It waits for one for as long as a client may take for 64 KiB.
+// The error that all are taken has the format busy, with their number.
+func (s slots) wait(ctx context.Context, timeout time.Duration, busy string) error {
+	if s.take() {
+		return nil
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case s <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return tooBusy(ErrUnavailable, busy, cap(s))
 	}
 }
 

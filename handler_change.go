@@ -18,10 +18,10 @@ const (
 	formName = "file" // of the part that has the image
 )
 
-// uploadTypes are the media types that an upload may have, if it has one. The bytes
-// decide what a raw body is. Some of these say little about it, but are what clients
-// send unless told otherwise: curl, fetch and S3 tools.
-var uploadTypes = []string{formType, "image/*", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded", "text/plain"}
+// uploadTypes are the media types that an upload may have, apart from those of images.
+// The bytes decide what a raw body is. Some of these say little about it, but are what
+// clients send unless told otherwise: curl, fetch and S3 tools.
+var uploadTypes = []string{formType, "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded", "text/plain"}
 
 func (h *handler) upload(w http.ResponseWriter, r *http.Request, id string) error {
 	cond, err := conditionOf(r.Header)
@@ -108,6 +108,10 @@ func (h *handler) openBody(r *http.Request, body io.Reader) (*imageBody, error) 
 	}
 	contentType := r.Header.Get("Content-Type")
 	mediaType := mediaTypeOf(contentType)
+	body, err := checkDigests(r, body, mediaType == formType)
+	if err != nil {
+		return nil, err
+	}
 	if !isUploadType(mediaType) {
 		return nil, &detailedError{kind: ErrUnsupportedType, detail: fmt.Sprintf("the Content-Type is %.100q; send the image in the part named %q of %s, "+
 			"or as the body with the image's Content-Type, application/octet-stream or none", contentType, formName, formType)}
@@ -128,6 +132,7 @@ func (h *handler) openBody(r *http.Request, body io.Reader) (*imageBody, error) 
 			r.ContentLength, maxBytes, formfile.MaxExtra)}
 	}
 	form := formfile.New(body, boundary, formName)
+	form.Wrap = checkPartDigests
 	return &imageBody{form, form}, nil
 }
 

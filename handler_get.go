@@ -24,7 +24,8 @@ const maxReads = 2048
 func (h *handler) get(w http.ResponseWriter, r *http.Request, id string) error {
 	ctx, cancel := storeContext(r)
 	defer cancel()
-	img, err := h.open(ctx, r, id)
+	digests := wantedDigests(w, r)
+	img, err := h.open(ctx, r, id, digests.repr != "")
 	if err != nil {
 		return err
 	}
@@ -49,12 +50,21 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request, id string) error {
 			return err
 		}
 	}
+	if len(ranges) > 0 {
+		digests.content = "" // it would be that of the part
+	}
+	if digests != (digestFields{}) {
+		if digests, err = h.hash(ctx, r, img, digests); err != nil {
+			return err
+		}
+	}
 	if len(ranges) > 0 { // an error can be answered only now
 		if _, err := img.Seek(ranges[0].first, io.SeekStart); err != nil {
 			return &Error{Op: "get", ID: id, Err: err}
 		}
 	}
 	setImageHeader(header, img.Info, v.modified)
+	digests.set(header)
 	if encoded {
 		delete(header, "Content-Length")
 	}
@@ -98,20 +108,21 @@ func (h *handler) abortOn(err error, r *http.Request, id string) {
 	panic(http.ErrAbortHandler)
 }
 
-// open opens the image as far as the answer needs it. A HEAD, or a GET of what
-// the client has already, does not need the bytes.
-func (h *handler) open(ctx context.Context, r *http.Request, id string) (*Image, error) {
+// open opens the image as far as the answer needs it. A HEAD without a digest, or a
+// read of what the client has already, does not need the bytes.
+func (h *handler) open(ctx context.Context, r *http.Request, id string, hasDigest bool) (*Image, error) {
 	if !h.reads.take() {
 		return nil, tooBusy(ErrUnavailable, "%d reads wait for the storage", maxReads)
 	}
 	defer h.reads.give()
-	if r.Method == http.MethodHead || r.Header["If-None-Match"] != nil {
+	headerOnly := r.Method == http.MethodHead && !hasDigest
+	if headerOnly || r.Header["If-None-Match"] != nil {
 		info, err := h.store.Stat(ctx, id)
 		if err != nil {
 			return nil, err
 		}
 		status, err := validatorsOf(info).evaluate(r.Header)
-		if r.Method == http.MethodHead || status == http.StatusNotModified || err != nil {
+		if headerOnly || status == http.StatusNotModified || err != nil {
 			return &Image{info, noBytes{}}, nil
 		}
 	}

@@ -201,8 +201,8 @@ func TestMiddlewareEncodes(t *testing.T) {
 	}))
 	defer srv.Close()
 	for _, header := range []string{"", "bytes=5-"} { // a range of the image is none of the compressed bytes
-		if got := testhttp.Request(t, "GET", srv.URL+"/images/a", nil, "Range", header, "Accept-Encoding", "identity"); got.StatusCode != 200 || got.Header.Get("Content-Range") != "" {
-			t.Errorf("Range %q: got %s, header %v, want 200", header, got.Status, got.Header)
+		if got := testhttp.Request(t, "GET", srv.URL+"/images/a", nil, "Range", header, "Accept-Encoding", "identity", "Want-Repr-Digest", "sha-256=1"); got.StatusCode != 200 || got.Header.Get("Content-Range")+got.Header.Get("Repr-Digest") != "" {
+			t.Errorf("Range %q: got %s, header %v, want 200 without a digest of other bytes", header, got.Status, got.Header)
 		} else if r, err := gzip.NewReader(bytes.NewReader(got.Bytes)); err != nil {
 			t.Errorf("Range %q: got %v, want it compressed", header, err)
 		} else if got, err := io.ReadAll(r); !bytes.Equal(got, b) || err != nil {
@@ -230,6 +230,7 @@ func TestNothingLeftOpen(t *testing.T) {
 	for _, args := range [][]string{
 		{"GET", "/images/a"}, {"HEAD", "/images/a"}, {"GET", "/images/a", "If-None-Match", info.ETag}, {"GET", "/images/a", "If-Match", `"x"`},
 		{"GET", "/images/a", "Range", "bytes=9999999-"}, {"GET", "/images/a", "Range", "bytes=0-1,7-9"}, {"GET", "/images/dir"},
+		{"GET", "/images/a", "Want-Repr-Digest", "sha-256=1"}, {"HEAD", "/images/a", "Want-Repr-Digest", "sha-256=1"},
 		{"GET", "/images"}, {"GET", "/images?limit=1"}, {"DELETE", "/images/b"},
 	} {
 		testhttp.Request(t, args[0], srv.URL+args[1], nil, args[2:]...)

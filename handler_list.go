@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"time"
 )
 
 const (
@@ -40,7 +39,7 @@ type listPage struct {
 
 // readPage reads a page. It waits while maxLists are read.
 func (h *handler) readPage(ctx context.Context, r *http.Request, opts ListOptions) (listPage, error) {
-	if err := h.waitForList(ctx); err != nil {
+	if err := h.lists.wait(ctx, h.opts.Timeout, "%d lists are under way"); err != nil {
 		return listPage{}, err
 	}
 	defer h.lists.give()
@@ -66,24 +65,6 @@ func (h *handler) readPage(ctx context.Context, r *http.Request, opts ListOption
 		last = info.ID
 	}
 	return page, nil
-}
-
-// waitForList takes a slot for a list. It waits for one as long as a client may take
-// for 64 KiB.
-func (h *handler) waitForList(ctx context.Context) error {
-	if h.lists.take() {
-		return nil
-	}
-	timeout := time.NewTimer(h.opts.Timeout)
-	defer timeout.Stop()
-	select {
-	case h.lists <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timeout.C:
-		return tooBusy(ErrUnavailable, "%d lists are under way", maxLists)
-	}
 }
 
 // An unreadable takes the place of an image in a list that cannot be read.

@@ -343,6 +343,9 @@ func TestExpectContinue(t *testing.T) {
 		"POST /images/a HTTP/1.1\r\nContent-Length: 99999999999\r\nContent-Type: multipart/form-data; boundary=x\r\n",
 		"PUT /images/a HTTP/1.1\r\nContent-Length: 100\r\nContent-Type: text/html\r\n",
 		"PUT /images/a HTTP/1.1\r\nContent-Length: 100\r\nIf-None-Match: *\r\n",
+		"PUT /images/a HTTP/1.1\r\nContent-Length: 100\r\nRepr-Digest: sha-256=x\r\n",
+		"POST /images/a HTTP/1.1\r\nContent-Length: 100\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Digest: sha-256=:aa:\r\n",
+		"PUT /images/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTrailer: Repr-Digest\r\n",
 		"POST /images/a HTTP/1.1\r\nContent-Length: 100\r\nIf-Match: \"x\"\r\nContent-Type: multipart/form-data; boundary=x\r\n",
 	} {
 		conn, err := net.Dial("tcp", srv.Listener.Addr().String())

@@ -107,10 +107,10 @@ func NewWithDriver(d Driver, opts *Options) *Store {
 	if s.opts.MaxAnimationPixels <= 0 {
 		s.opts.MaxAnimationPixels = DefaultMaxAnimationPixels
 	}
-	s.opts.Formats = slices.Clone(s.opts.Formats)
 	if len(s.opts.Formats) == 0 {
 		s.opts.Formats = []Format{PNG}
 	}
+	s.opts.Formats = slices.Compact(slices.Sorted(slices.Values(s.opts.Formats)))
 	for _, f := range s.opts.Formats {
 		if !slices.Contains(Formats(), f) {
 			panic(fmt.Sprintf("imagestore: Options.Formats has %q, which is not a Format of this package", f))

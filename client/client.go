@@ -14,6 +14,9 @@
 // Images stream in both directions. A Client repeats no request. After a Put or
 // a Delete whose answer was lost, Stat shows whether it took place.
 //
+// A Client of [Client.WithDigests] checks the bytes too, with digests that are sent
+// along.
+//
 // A Client checks every answer. One that was not asked for, or that no image store
 // sends, is a [StatusError]. The text of an error is printable and bounded, so that
 // it can be logged.
@@ -37,6 +40,7 @@ import (
 	"time"
 
 	"github.com/ba692904/imagestore"
+	"github.com/ba692904/imagestore/internal/digest"
 )
 
 const (
@@ -52,8 +56,9 @@ const (
 
 // A Client uses the image store of one server. It is safe for concurrent use.
 type Client struct {
-	base string // without a slash at its end
-	http *http.Client
+	base    string // without a slash at its end
+	http    *http.Client
+	digests bool // whether images are checked on their way
 }
 
 // New returns a Client for the store whose images are at baseURL/images. A nil
@@ -76,7 +81,7 @@ func New(baseURL string, hc *http.Client) (*Client, error) {
 	if hc == nil {
 		hc = http.DefaultClient
 	}
-	return &Client{strings.TrimRight(u.String(), "/"), withSameMethod(*hc)}, nil
+	return &Client{base: strings.TrimRight(u.String(), "/"), http: withSameMethod(*hc)}, nil
 }
 
 // withSameMethod returns a client that does not follow a redirect by which
@@ -109,6 +114,13 @@ func (c *Client) Put(ctx context.Context, id string, r io.Reader, conds ...image
 	req, err := c.request(ctx, http.MethodPut, id, conds)
 	if err != nil {
 		return result, err
+	}
+	if c.digests {
+		sent, err := digestOf(ctx, r)
+		if err != nil {
+			return result, err
+		}
+		req.Header.Set("Repr-Digest", sent)
 	}
 	req.Body, req.ContentLength = io.NopCloser(body), -1
 	if n, ok := length(r); ok {
@@ -148,28 +160,38 @@ func (c *Client) Put(ctx context.Context, id string, r io.Reader, conds ...image
 // image has been replaced meanwhile.
 func (c *Client) Get(ctx context.Context, id string) (img *imagestore.Image, err error) {
 	defer wrap("get", id, &err)
-	info, body, err := c.open(ctx, http.MethodGet, id)
+	info, resp, err := c.open(ctx, http.MethodGet, id)
 	if err != nil {
 		return nil, err
 	}
-	return &imagestore.Image{Info: info, ReadSeekCloser: &reader{c: c, ctx: ctx, info: info, body: body}}, nil
+	r := &reader{c: c, ctx: ctx, info: info, body: resp.Body}
+	if c.digests {
+		if r.check, err = newDigestCheck(resp); err != nil {
+			resp.Body.Close()
+			return nil, err
+		}
+	}
+	return &imagestore.Image{Info: info, ReadSeekCloser: r}, nil
 }
 
 // Stat describes the image without fetching it.
 func (c *Client) Stat(ctx context.Context, id string) (info imagestore.Info, err error) {
 	defer wrap("stat", id, &err)
-	info, body, err := c.open(ctx, http.MethodHead, id)
+	info, resp, err := c.open(ctx, http.MethodHead, id)
 	if err != nil {
 		return info, err
 	}
-	return info, body.Close()
+	return info, resp.Body.Close()
 }
 
-// open asks for an image. It returns the description and the body of the answer.
-func (c *Client) open(ctx context.Context, method, id string) (imagestore.Info, io.ReadCloser, error) {
+// open asks for an image. It returns the description and the answer.
+func (c *Client) open(ctx context.Context, method, id string) (imagestore.Info, *http.Response, error) {
 	req, err := c.request(ctx, method, id, nil)
 	if err != nil {
 		return imagestore.Info{}, nil, err
+	}
+	if c.digests && method == http.MethodGet {
+		req.Header.Set("Want-Repr-Digest", digest.Preference)
 	}
 	resp, err := c.do(req, http.StatusOK)
 	if err != nil {
@@ -180,7 +202,7 @@ func (c *Client) open(ctx context.Context, method, id string) (imagestore.Info, 
 		resp.Body.Close()
 		return imagestore.Info{}, nil, err
 	}
-	return info, resp.Body, nil
+	return info, resp, nil
 }
 
 // Delete removes the image, as [imagestore.Store.Delete] does.
@@ -347,9 +369,11 @@ func infoOf(id string, resp *http.Response) (imagestore.Info, error) {
 		return imagestore.Info{}, newStatusError(resp, fmt.Sprintf("its Last-Modified is %.100q, not a time", h.Get("Last-Modified")))
 	}
 	info := imagestore.Info{ID: id, Type: h.Get("Content-Type"), Size: resp.ContentLength, ModTime: modTime, ETag: h.Get("ETag")}
-	// A proxy may leave these out. Atoi returns 0 for an empty text.
-	info.Width, _ = strconv.Atoi(h.Get("Imagestore-Width"))
-	info.Height, _ = strconv.Atoi(h.Get("Imagestore-Height"))
+	width, err := strconv.Atoi(h.Get("Imagestore-Width"))
+	height, err2 := strconv.Atoi(h.Get("Imagestore-Height"))
+	if err == nil && err2 == nil { // the store may not know them
+		info.Width, info.Height = width, height
+	}
 	if info.Type == "" {
 		return info, newStatusError(resp, "it has no Content-Type")
 	}

@@ -86,12 +86,13 @@ func (s *script) client(tb testing.TB) *client.Client {
 }
 
 // rightAnswers has the answers of a store to every operation. The second one of a
-// seek is to the Read after it.
+// seek is to the Read after it. A check is a get with digests.
 var rightAnswers = map[string][]string{
 	"put": {"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\n\r\n" +
 		`{"id":"a","type":"image/png","size":70,"modified":"2026-11-25T08:30:28.5Z","etag":"\"x\""}` + "\n"},
 	"get":    {imageAnswer("200 OK", "1234", "")},
 	"seek":   {imageAnswer("200 OK", "1234", ""), imageAnswer("206 Partial Content", "234", "Content-Range: bytes 1-3/4\r\n")},
+	"check":  {imageAnswer("200 OK", "1234", "Repr-Digest: "+sha256Of([]byte("1234"))+"\r\n")},
 	"stat":   {strings.TrimSuffix(imageAnswer("200 OK", "1234", ""), "1234")},
 	"delete": {"HTTP/1.1 204 No Content\r\n\r\n"},
 	"list": {"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" +
@@ -139,6 +140,13 @@ var wrongAnswers = []struct{ op, name, old, new string }{
 	{"stat", "a login page with an ETag", "image/png", "text/html"},
 	{"stat", "no length", "Content-Length: 4\r\n", ""},
 	{"stat", "accepted", "200 OK", "202 Accepted"},
+
+	{"check", "other bytes", "1234", "1243"},
+	{"check", "no digest", "Repr-Digest", "Digest"},
+	{"check", "of another algorithm", "sha-256", "sha-384"},
+	{"check", "a malformed digest", "=:", "="},
+	{"check", "another digest as well", "Repr-Digest: ", "Repr-Digest: sha-512=:" + strings.Repeat("A", 86) + "==:, "},
+	{"check", "cut short", "\r\n1234", "\r\n123"},
 
 	{"seek", "all instead of a part", "206 Partial Content", "200 OK"},
 	{"seek", "another part", "bytes 1-3/4", "bytes 0-2/4"},
@@ -238,7 +246,10 @@ func call(t *testing.T, s *script, op string) error {
 		} else if result != (imagestore.PutResult{}) {
 			t.Errorf("got %+v with the error %v, want no result", result, err)
 		}
-	case "get", "seek":
+	case "get", "seek", "check":
+		if op == "check" {
+			c = c.WithDigests()
+		}
 		var read []byte
 		read, status, err = get(ctx, t, c, op == "seek")
 		if err == nil {
@@ -280,7 +291,7 @@ func call(t *testing.T, s *script, op string) error {
 	if ctx.Err() != nil {
 		t.Errorf("%s: got no answer, want one", op)
 	}
-	wantClean(t, err, strings.Replace(op, "seek", "get", 1), id)
+	wantClean(t, err, strings.NewReplacer("seek", "get", "check", "get").Replace(op), id)
 	return err
 }
 
@@ -348,7 +359,7 @@ func isPrintable(s string) bool {
 
 // FuzzAnswers sends arbitrary bytes instead of a store's answers.
 func FuzzAnswers(f *testing.F) {
-	ops := []string{"put", "get", "seek", "stat", "delete", "list"}
+	ops := []string{"put", "get", "seek", "stat", "delete", "list", "check"}
 	add := func(op int, s *script) {
 		f.Add(byte(op), []byte(s.answers[0]), []byte(s.answers[len(s.answers)-1]))
 	}

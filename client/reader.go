@@ -69,6 +69,7 @@ type reader struct {
 	body   io.ReadCloser // the rest of an answer, or nil
 	bodyAt int64         // the offset of body
 	at     int64         // the offset of the next Read
+	check  *digestCheck  // nil without digests
 	closed bool
 }
 
@@ -84,6 +85,9 @@ func (r *reader) read(p []byte) (int, error) {
 	if r.closed {
 		return 0, fs.ErrClosed
 	}
+	if r.check != nil && r.check.err != nil {
+		return 0, r.check.err
+	}
 	if r.at >= r.info.Size {
 		return 0, io.EOF
 	}
@@ -97,6 +101,12 @@ func (r *reader) read(p []byte) (int, error) {
 		}
 	}
 	n, err := r.body.Read(p)
+	if r.check != nil {
+		// The last bytes are withheld. Without them nobody takes the image for whole.
+		if err := r.check.add(p[:n], r.at, r.info.Size); err != nil {
+			return 0, err
+		}
+	}
 	r.at += int64(n)
 	r.bodyAt = r.at
 	if err == io.EOF && r.at < r.info.Size {

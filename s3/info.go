@@ -40,7 +40,7 @@ func newInfo(id string, size *int64, lastModified *time.Time, etag, contentType 
 	}
 	width, err := strconv.Atoi(meta[widthKey])
 	height, err2 := strconv.Atoi(meta[heightKey])
-	if err != nil || err2 != nil || width < 0 || height < 0 { // an object of another program
+	if err != nil || err2 != nil || width < 1 || height < 1 { // an object of another program
 		width, height = 0, 0
 	}
 	return imagestore.Info{

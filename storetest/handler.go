@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -71,6 +73,7 @@ func TestHandler(t *testing.T, baseURL string, hc *http.Client) {
 		{"bad requests", (*site).testBadRequests},
 		{"bad images", (*site).testBadImages},
 		{"too large", (*site).testTooLarge},
+		{"digests", (*site).testDigests},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(s, t) })
 	}
@@ -794,4 +797,49 @@ func (s *site) testTooLarge(t *testing.T) {
 	}
 	got := s.send(t, "PUT", "/images/"+id, bytes.NewReader(make([]byte, size+1)), "Expect", "100-continue")
 	got.wantProblem(t, http.StatusRequestEntityTooLarge, "too_large", strconv.FormatInt(size, 10))
+}
+
+// digestOf returns a digest as a field has it (RFC 9530).
+func digestOf[T string | []byte](b T) string {
+	sum := sha256.Sum256([]byte(b))
+	return "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
+}
+
+func (s *site) testDigests(t *testing.T) {
+	b, other, id := PNG(t, 10, 1), PNG(t, 10, 2), s.id(t, "digests")
+	for _, name := range []string{"Repr-Digest", "Content-Digest"} {
+		s.put(t, id, b, name, digestOf(b))
+		refused := func(got reply, code, text string) {
+			t.Helper()
+			if got.StatusCode < 300 {
+				t.Errorf("upload with another %s: got success, want 400: does a proxy or middleware drop %[1]s?", name)
+				return
+			}
+			got.wantProblem(t, http.StatusBadRequest, code, text)
+		}
+		refused(s.send(t, "PUT", "/images/"+id, bytes.NewReader(other), name, digestOf(b)), "digest_mismatch", digestOf(other))
+		refused(s.send(t, "PUT", "/images/"+id, bytes.NewReader(other), name, "sha-256=malformed"), "bad_request", name)
+		body, contentType := form(t, "file", string(other))
+		refused(s.send(t, "POST", "/images/"+id, strings.NewReader(body), "Content-Type", contentType, name, digestOf(other)), "digest_mismatch", digestOf(body))
+		body = strings.Replace(body, "\r\n\r\n", "\r\n"+name+": "+digestOf(b)+"\r\n\r\n", 1)
+		refused(s.send(t, "POST", "/images/"+id, strings.NewReader(body), "Content-Type", contentType), "digest_mismatch", digestOf(other))
+		body = strings.ReplaceAll(body, digestOf(b), digestOf(other))
+		got := s.send(t, "POST", "/images/"+id, strings.NewReader(body), "Content-Type", contentType, name, digestOf(body))
+		if got.StatusCode != http.StatusOK {
+			t.Errorf("form with the right digests: got %s, want 200%s", got.Status, got.whose())
+		}
+		s.put(t, id, b)
+	}
+	s.unchanged(t, id, b)
+	for _, header := range [][]string{{"Want-Repr-Digest", "sha-256=10"}, {"Want-Repr-Digest", "sha-256=10, sha-512=5", "Range", "bytes=0-9"}} {
+		for _, method := range []string{"GET", "HEAD"} {
+			if got := s.send(t, method, "/images/"+id, nil, header...); got.Header.Get("Repr-Digest") != digestOf(b) {
+				t.Errorf("%s with %q: got %s, Repr-Digest %q, want %s: does a proxy or middleware drop Want-Repr-Digest or Repr-Digest?%s",
+					method, header, got.Status, got.Header.Get("Repr-Digest"), digestOf(b), got.whose())
+			}
+		}
+	}
+	if got := s.send(t, "GET", "/images/"+id, nil); got.Header.Get("Repr-Digest") != "" {
+		t.Errorf("GET: got a Repr-Digest, which was not asked for")
+	}
 }

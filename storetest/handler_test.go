@@ -185,7 +185,7 @@ var brokenMounts = []struct {
 		fails: []string{
 			"upload as the body", "upload as a form", "upload under a new id", "upload of unknown length", "upload of 1 MiB", "upload cut short",
 			"GET", "HEAD", "Range", "If-None-Match and If-Modified-Since on reads", "If-Match on reads", "If-None-Match on changes", "If-Match on changes",
-			"of writers at once one wins", "DELETE", "no such image", "list", "OPTIONS", "other methods", "bad ids", "bad requests", "bad images", "too large",
+			"of writers at once one wins", "DELETE", "no such image", "list", "OPTIONS", "other methods", "bad ids", "bad requests", "bad images", "too large", "digests",
 		},
 		says: "clients do not repeat uploads there",
 	}, {
@@ -193,6 +193,21 @@ var brokenMounts = []struct {
 		mount: func(t *testing.T) string { return serve(t, without(handler(t, nil), "Range")) },
 		fails: []string{"Range"},
 		says:  "does a proxy or middleware drop Range or If-Range?",
+	}, {
+		name:  "drops Repr-Digest",
+		mount: func(t *testing.T) string { return serve(t, without(handler(t, nil), "Repr-Digest")) },
+		fails: []string{"digests"},
+		says:  "does a proxy or middleware drop Repr-Digest?",
+	}, {
+		name: "drops Repr-Digest from answers",
+		mount: func(t *testing.T) string {
+			return serve(t, changing(t, func(r *http.Response) error {
+				r.Header.Del("Repr-Digest")
+				return nil
+			}))
+		},
+		fails: []string{"digests"},
+		says:  "does a proxy or middleware drop Want-Repr-Digest or Repr-Digest?",
 	}, {
 		// The store does not know the prefix /store.
 		name: "a prefix that the proxy takes away",

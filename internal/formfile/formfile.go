@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"mime/multipart"
+	"net/textproto"
 	"strings"
 	"sync"
 )
@@ -43,14 +44,20 @@ func (e *Error) Error() string { return e.Detail }
 func (e *Error) Unwrap() error { return e.Err }
 
 // A Reader reads the file. It ends only when all of the form was read and is in
-// order. Its errors are an [*Error] or the body's own.
+// order. Its errors are an [*Error], the body's own or those of Wrap.
 type Reader struct {
+	// Wrap is called with the header of the file's part before the first byte of the
+	// file is read. The file is read through the reader that it returns. Nil reads
+	// the file as it is. Wrap must not keep the header, which may be large.
+	Wrap func(header textproto.MIMEHeader, file io.Reader) (io.Reader, error)
+
 	body     source
 	boundary string
 	name     string
 	form     *multipart.Reader // nil until the first byte of the body has come
 	last     *multipart.Part   // the part that next has returned
 	part     *multipart.Part   // the file, once it is found
+	file     io.Reader         // reads part
 }
 
 // New returns a Reader of the part with this name. The file has no limit. Close the
@@ -70,23 +77,34 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if r.form == nil {
 		r.form = multipart.NewReader(r.body.await(), r.boundary)
 	}
-	if r.part == nil {
+	if r.file == nil {
 		if err := r.find(); err != nil {
 			return 0, err
 		}
 	}
-	n, err := r.part.Read(p)
+	n, err := r.file.Read(p)
 	if err == io.EOF {
 		return n, r.finish()
 	}
-	return n, r.cause(err)
+	return n, err
+}
+
+// A filePart is a Reader whose Read reads the part alone.
+type filePart Reader
+
+func (f *filePart) Read(p []byte) (int, error) {
+	n, err := f.part.Read(p)
+	if err != io.EOF {
+		err = (*Reader)(f).cause(err)
+	}
+	return n, err
 }
 
 // find goes to the file.
 func (r *Reader) find() error {
 	var others []string
 	for {
-		part, name, err := r.next()
+		part, header, err := r.next()
 		if err == io.EOF {
 			came := "the form is empty"
 			if len(others) > 0 {
@@ -97,10 +115,11 @@ func (r *Reader) find() error {
 		if err != nil {
 			return err
 		}
+		name := nameOf(header)
 		if name == r.name {
 			r.part = part
 			r.body.inFile = true
-			return nil
+			return r.wrap(header)
 		}
 		if len(others) < 10 {
 			others = append(others, fmt.Sprintf("%.40q", name))
@@ -108,18 +127,31 @@ func (r *Reader) find() error {
 	}
 }
 
+// wrap sets file.
+func (r *Reader) wrap(header textproto.MIMEHeader) error {
+	file := io.Reader((*filePart)(r))
+	if r.Wrap != nil {
+		var err error
+		if file, err = r.Wrap(header, file); err != nil {
+			return err
+		}
+	}
+	r.file = file
+	return nil
+}
+
 // finish reads what follows the file and returns io.EOF if it is in order.
 func (r *Reader) finish() error {
 	r.body.inFile = false
 	for {
-		_, name, err := r.next()
+		_, header, err := r.next()
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
 			return err
 		}
-		if name == r.name {
+		if nameOf(header) == r.name {
 			return &Error{Detail: fmt.Sprintf("the form has more than one part named %q", r.name)}
 		}
 	}
@@ -129,26 +161,26 @@ func (r *Reader) finish() error {
 	return io.EOF
 }
 
-// next reads the rest of a part and returns the next one and its name.
-func (r *Reader) next() (*multipart.Part, string, error) {
+// next reads the rest of a part and returns the next one and its header.
+func (r *Reader) next() (*multipart.Part, textproto.MIMEHeader, error) {
 	if r.last != nil { // NextPart would count the rest towards the header
 		if _, err := io.Copy(io.Discard, r.last); err != nil {
-			return nil, "", r.cause(err)
+			return nil, nil, r.cause(err)
 		}
 	}
 	r.body.header = maxHeader + readAhead
 	part, err := r.form.NextPart()
 	r.body.header = math.MaxInt64
 	if err == io.EOF {
-		return nil, "", err
+		return nil, nil, err
 	}
 	if err != nil {
-		return nil, "", r.cause(err)
+		return nil, nil, r.cause(err)
 	}
-	name := nameOf(part.Header.Get("Content-Disposition"))
+	header := part.Header
 	part.Header = nil // a large one would be held for as long as the file
 	r.last = part
-	return part, name, nil
+	return part, header, nil
 }
 
 // CheckEnd reads up to limit bytes of the file. It returns an [*Error] if the form

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"mime/multipart"
+	"net/textproto"
 	"runtime"
 	"strings"
 	"testing"
@@ -72,6 +73,36 @@ func TestHeaderIsReleased(t *testing.T) {
 		t.Errorf("got %d bytes for a Reader in the file, want at most %d", got, most)
 	}
 	runtime.KeepAlive(readers)
+}
+
+// TestWrap reads the file through another reader. Its errors must arrive as they are.
+func TestWrap(t *testing.T) {
+	const body = "--b\r\nContent-Disposition: form-data; name=a\r\nX: no\r\n\r\n1\r\n--b\r\nContent-Disposition: form-data; name=file\r\nx: yes\r\n\r\nimage\r\n--b--\r\n"
+	broken := errors.New("broken")
+	for _, test := range []struct {
+		wrap func(file io.Reader) (io.Reader, error)
+		body string
+		want string
+		err  error
+	}{
+		{func(file io.Reader) (io.Reader, error) { return io.MultiReader(file, strings.NewReader("!")), nil }, body, "image!", nil},
+		{func(file io.Reader) (io.Reader, error) { return io.MultiReader(file, iotest.ErrReader(broken)), nil }, body, "image", broken},
+		{func(file io.Reader) (io.Reader, error) { return nil, broken }, body, "", broken},
+		{func(file io.Reader) (io.Reader, error) { return file, nil }, strings.TrimSuffix(body, "--\r\n"), "image", io.EOF},
+		{func(file io.Reader) (io.Reader, error) { return file, nil }, strings.TrimSuffix(body, "\r\n--b--\r\n"), "image", io.ErrUnexpectedEOF},
+	} {
+		r := formfile.New(strings.NewReader(test.body), "b", "file")
+		defer r.Close()
+		r.Wrap = func(header textproto.MIMEHeader, file io.Reader) (io.Reader, error) {
+			if got := header.Get("X"); got != "yes" {
+				t.Errorf("got X %q, want that of the file", got)
+			}
+			return test.wrap(file)
+		}
+		if b, err := io.ReadAll(r); string(b) != test.want || (err == nil) != (test.err == nil) || !errors.Is(err, test.err) {
+			t.Errorf("got %q, %v, want %q, %v", b, err, test.want, test.err)
+		}
+	}
 }
 
 // FuzzReader checks that a Reader reads every form that package multipart reads, and

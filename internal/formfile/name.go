@@ -2,13 +2,15 @@ package formfile
 
 import (
 	"mime"
+	"net/textproto"
 	"strings"
 )
 
 // nameOf returns the name in a part's Content-Disposition. [mime.ParseMediaType]
 // fails if any other parameter is malformed. File names often are, and nobody needs
 // them here.
-func nameOf(disposition string) string {
+func nameOf(header textproto.MIMEHeader) string {
+	disposition := header.Get("Content-Disposition")
 	_, params, err := mime.ParseMediaType(disposition)
 	name := params["name"]
 	if err != nil {

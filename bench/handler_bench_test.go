@@ -44,6 +44,17 @@ func BenchmarkHandler(b *testing.B) {
 			b.Run("both/as fresh", func(b *testing.B) { compare(b, own, same, "x-as-fresh") })
 		})
 	}
+	for _, size := range []int{8 << 10, 1 << 20} {
+		b.Run("GET with a digest "+sizeName(size), func(b *testing.B) {
+			dir := imageDir(b, size)
+			own := connectStore(b, dir, "")
+			sha256 := connectStore(b, dir, "Want-Repr-Digest: sha-256=10")
+			sha512 := connectStore(b, dir, "Want-Repr-Digest: sha-512=10")
+			b.Run("sha-256", func(b *testing.B) { sha256.measure(b, size) })
+			b.Run("both/without", func(b *testing.B) { compare(b, sha256, own, "x-without") })
+			b.Run("both/sha-512", func(b *testing.B) { compare(b, sha512, own, "x-without") })
+		})
+	}
 	b.Run("304", func(b *testing.B) {
 		dir := imageDir(b, 8<<10)
 		store, err := imagestore.OpenDir(dir, nil)

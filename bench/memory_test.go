@@ -15,26 +15,39 @@ func BenchmarkMemory(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	large := noise(1 << 30)
-	for _, test := range []struct {
+	of := func(size int) func() []byte { return func() []byte { return noise(size) } }
+	type measurement struct {
 		name    string
-		image   []byte
+		image   func() []byte
 		uploads int // at once
 		times   int
-	}{
-		{"1 MiB", noise(1 << 20), 1, 100},
-		{"1 GiB", large, 1, 1},
-		{"64 at once of 64 MiB", noise(64<<20 - 1<<10), 64, 1},
-	} {
+	}
+	tests := []measurement{
+		{"1 MiB", of(1 << 20), 1, 100},
+		{"1 GiB", of(1 << 30), 1, 1},
+		{"64 at once of 64 MiB", of(64<<20 - 1<<10), 64, 1},
+	}
+	for _, f := range formats {
+		tests = append(tests, measurement{"1 GiB of " + f.format, func() []byte {
+			image, err := f.image(1 << 30)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return image
+		}, 1, 1})
+	}
+	for _, test := range tests {
 		b.Run(test.name, func(b *testing.B) {
+			image := test.image()
 			var up, down int64
 			for b.Loop() {
 				dir := b.TempDir()
 				request := func(s *server) func(n int64) net.Buffers {
-					return putRequest(s.addr, peer{layout: imagesAPI}, test.image)
+					return putRequest(s.addr, peer{layout: imagesAPI}, image)
 				}
 				run := func(connections int, load func(s *server) func(int64) net.Buffers, status int) int64 {
-					s, err := start(ctx, "", []string{imaged.program, "-addr", "127.0.0.1:0", "-dir", dir, "-max-bytes", fmt.Sprint(2 << 30)})
+					s, err := start(ctx, "", []string{imaged.program, "-addr", "127.0.0.1:0", "-dir", dir, "-max-bytes", fmt.Sprint(2 << 30),
+						"-formats", "png,jpeg,gif,webp,avif,heic"})
 					if err != nil {
 						b.Fatal(err)
 					}

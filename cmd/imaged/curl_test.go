@@ -2,6 +2,8 @@ package main_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,6 +36,9 @@ func TestCurl(t *testing.T) {
 		return string(out[i+1:]), string(out[:i])
 	}
 	url := s.url + "/images/a"
+	sum := sha256.Sum256([]byte(b))
+	right := "Repr-Digest: sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
+	wrong := "Repr-Digest: sha-256=:" + base64.StdEncoding.EncodeToString(make([]byte, len(sum))) + ":"
 	_, header := curl("-T", file, "-D", "-", "-o", "/dev/null", url)
 	etag := ""
 	for line := range strings.Lines(header) {
@@ -58,6 +63,11 @@ func TestCurl(t *testing.T) {
 		{[]string{"-I", s.url + "/images/none"}, "404", "HTTP/1.1 404 Not Found"},
 		{[]string{"-T", file, "-H", "If-None-Match: *", url}, "412", `{"title":"Precondition Failed"`},
 		{[]string{"--data-binary", "@" + file, url}, "200", `{"id":"a"`},
+		{[]string{"-T", file, "-H", right, url}, "200", `{"id":"a"`},
+		{[]string{"-T", file, "-H", wrong, url}, "400", `{"title":"Bad Request"`},
+		{[]string{"-F", `file=@"` + file + `";headers="` + right + `"`, url}, "200", `{"id":"a"`},
+		{[]string{"-F", `file=@"` + file + `";headers="` + wrong + `"`, url}, "400", `{"title":"Bad Request"`},
+		{[]string{"-H", "Want-Repr-Digest: sha-256=10", "-o", os.DevNull, "-w", "Repr-Digest: %header{repr-digest}\n%{http_code}", url}, "200", right},
 		{[]string{"--path-as-is", s.url + "/images/../a"}, "400", `{"title":"Bad Request"`},
 		{[]string{s.url + "/images?limit=1"}, "200", `{"images":[{"id":"`},
 		{[]string{"-X", "DELETE", url}, "204", ""},

@@ -69,6 +69,42 @@ func TestClient(t *testing.T) {
 	}
 }
 
+// TestDigests sends digests with requests, in the header of a body and in that of a
+// form's part.
+func TestDigests(t *testing.T) {
+	interpreter := python(t)
+	h := imagestore.NewHandler(imagestore.New(afero.NewMemMapFs(), nil), nil)
+	server := httptest.NewServer(h)
+	defer server.Close()
+	const script = `
+import base64, hashlib, requests, sys
+
+url, name = sys.argv[1] + "/images/TestPost", sys.argv[2]
+image = open(name, "rb").read()
+right = "sha-256=:" + base64.b64encode(hashlib.sha256(image).digest()).decode() + ":"
+wrong = "sha-256=:" + base64.b64encode(hashlib.sha256(b"").digest()).decode() + ":"
+
+def post(digest):
+    with open(name, "rb") as f:
+        return requests.post(url, files={"file": ("x.png", f, "image/png", {"Repr-Digest": digest})})
+
+def put(digest):
+    with open(name, "rb") as f:
+        return requests.put(url, data=f, headers={"Repr-Digest": digest})
+
+for send in post, put:
+    send(right).raise_for_status()
+    refused = send(wrong)
+    assert refused.status_code == 400 and refused.json()["code"] == "digest_mismatch", refused.text
+
+answer = requests.get(url, headers={"Want-Repr-Digest": "sha-256=10"})
+assert answer.content == image and answer.headers["Repr-Digest"] == right, answer.headers
+`
+	if out, err := exec.Command(interpreter, "-c", script, server.URL, "test_image.png").CombinedOutput(); err != nil {
+		t.Errorf("got %v, want nil\n%s", err, out)
+	}
+}
+
 // TestClientFails runs client.py against a server that refuses everything.
 func TestClientFails(t *testing.T) {
 	interpreter := python(t)

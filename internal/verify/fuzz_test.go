@@ -127,7 +127,7 @@ func FuzzAgainstImagePNG(f *testing.F) {
 		b = prepare(b, mode)
 		// Decode fails wherever DecodeConfig does, before it allocates the pixels.
 		if c, err := png.DecodeConfig(bytes.NewReader(b)); err == nil && c.Width*c.Height > 1<<20 {
-			t.Skip()
+			return
 		}
 		againstImagePNG(t, b)
 	})

@@ -290,10 +290,10 @@ func FuzzStripPNG(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, mode byte) {
 		b = prepare(b, mode)
 		if !bytes.HasPrefix(b, []byte(magic)) {
-			t.Skip()
+			return
 		}
 		if c, err := png.DecodeConfig(bytes.NewReader(b)); err == nil && c.Width*c.Height > 1<<20 {
-			t.Skip()
+			return
 		}
 		checkStripPNG(t, b)
 		left, _, err := strip(b)

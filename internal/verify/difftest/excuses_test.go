@@ -6,6 +6,7 @@ const (
 	betweenParts  = "other bytes between the segments, which decoders skip"
 	brokenAPNG    = "an animation that is broken; Chromium shows the still image"
 	afterPixels   = "bytes after the end of the pixels, maybe private"
+	tooMany       = "a block that has more coefficients than it can, which decoders ignore"
 	noSize        = "no ispe, which is mandatory"
 	noHandler     = "no hdlr, which is mandatory"
 	notEssential  = "a transformation that is not essential, which browsers refuse"
@@ -46,8 +47,8 @@ var excuses = []excuse{
 	{refused, "poc_b_506387278.avif", "a sample without a frame"},
 	{refused, "avis_with_pitm_no_iloc.avif", "a primary item that is not there"},
 
-	{deepRefused, "hopper_bad_exif.jpg", "a block that has more coefficients than it can, which decoders ignore"},
-	{deepRefused, "letter_T.jpg", "a block that has more coefficients than it can, which decoders ignore"},
+	{deepRefused, "hopper_bad_exif.jpg", tooMany},
+	{deepRefused, "letter_T.jpg", tooMany},
 	{deepRefused, "extra-pixels.gif", "more pixels than the image has, which decoders ignore"},
 	{deepRefused, "hopper_idat_after_image_end.png", afterPixels},
 	{deepRefused, "padded_idat.png", afterPixels},
@@ -69,6 +70,8 @@ var excuses = []excuse{
 	{taken, "truncated_exif_dpi.jpg", "an Exif block that is cut short; only old versions of Pillow fail"},
 	{taken, "clusterfuzz-testcase-minimized-file-fuzzer-5752063708495872.heic", "pixels that are broken; HEVC is not decoded"},
 
+	{notStripped, "hopper_bad_exif.jpg", tooMany},
+	{notStripped, "letter_T.jpg", tooMany},
 	{notStripped, "chunk_multi_actl.png", cannotRebuild},
 	{notStripped, "chunk_no_fctl.png", cannotRebuild},
 	{notStripped, "chunk_no_fdat.png", cannotRebuild},

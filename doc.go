@@ -1,6 +1,5 @@
 // Package imagestore keeps images by id on any [afero.Fs] and serves them over
-// HTTP. It takes PNG, and other
-// formats if [Options] allow them.
+// HTTP. It takes PNG, and other formats if [Options] allow them.
 //
 // A [Store] keeps these promises on a filesystem that keeps its own:
 //

@@ -24,9 +24,10 @@ const (
 	unknownType = "application/octet-stream"
 )
 
-// A dirDriver keeps each image as one ordinary file, {id}/image, on an
-// [afero.Fs]. The name is the same for all formats, so that a replacement is one
-// rename. The type and the size in pixels are read from the file. A version of an image is the modification time of its file.
+// A dirDriver keeps each image as one ordinary file, {id}/image, on an [afero.Fs]. The
+// name is the same for all formats, so that a replacement is one rename. The type and
+// the size in pixels are read from the file. A version of an image is the modification
+// time of its file.
 type dirDriver struct {
 	dirFiles
 	noSync  bool

@@ -345,15 +345,25 @@ func (j *jpegReader) String() string {
 	}
 }
 
-// quantization reads DQT (B.2.4.1).
-func (j *jpegReader) quantization() error {
+// tables reads a segment of tables. Each begins with a byte that has two numbers. f
+// reads the rest of a table. at is the offset of the byte.
+func (j *jpegReader) tables(f func(at int64, high, low byte) error) error {
 	for j.left > 0 {
 		at := j.r.offset()
 		b, err := j.byte()
 		if err != nil {
 			return err
 		}
-		precision, table := b>>4, b&15
+		if err := f(at, b>>4, b&15); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// quantization reads DQT (B.2.4.1).
+func (j *jpegReader) quantization() error {
+	return j.tables(func(at int64, precision, table byte) error {
 		switch {
 		case precision > 1:
 			return j.damaged(at, "DQT: precision %d, want 0 or 1", precision)
@@ -364,7 +374,7 @@ func (j *jpegReader) quantization() error {
 		}
 		// An element is one or two bytes, and not 0.
 		high := byte(0)
-		err = j.each(64<<precision, func(i int, at int64, c byte) error {
+		err := j.each(64<<precision, func(i int, at int64, c byte) error {
 			if precision == 1 && i%2 == 0 {
 				high = c
 			} else if c|high == 0 {
@@ -376,20 +386,14 @@ func (j *jpegReader) quantization() error {
 			return err
 		}
 		j.quant |= 1 << table
-	}
-	return nil
+		return nil
+	})
 }
 
 // huffman reads DHT (B.2.4.2). The codes must fit in 16 bits (annex C), and those of DC
 // coefficients must be for categories that 8 bits can need.
 func (j *jpegReader) huffman() error {
-	for j.left > 0 {
-		at := j.r.offset()
-		b, err := j.byte()
-		if err != nil {
-			return err
-		}
-		class, table := b>>4, b&15
+	return j.tables(func(at int64, class, table byte) error {
 		switch {
 		case class > 1:
 			return j.damaged(at, "DHT: class %d, want 0 or 1", class)
@@ -401,7 +405,7 @@ func (j *jpegReader) huffman() error {
 		if j.left < 16 {
 			return j.short()
 		}
-		err = j.each(16, func(i int, at int64, c byte) error {
+		err := j.each(16, func(i int, at int64, c byte) error {
 			counts[i] = c
 			total += int64(c)
 			if free = 2*free - int(c); free < 0 || total > 256 {
@@ -433,19 +437,13 @@ func (j *jpegReader) huffman() error {
 		if j.pixels != nil {
 			j.pixels.define(class, table, &counts, &values)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // conditioning reads DAC (B.2.4.3).
 func (j *jpegReader) conditioning() error {
-	for j.left > 0 {
-		at := j.r.offset()
-		b, err := j.byte()
-		if err != nil {
-			return err
-		}
-		class, table := b>>4, b&15
+	return j.tables(func(at int64, class, table byte) error {
 		if class > 1 || table > 3 {
 			return j.damaged(at, "DAC: class %d, table %d, want at most 1 and 3", class, table)
 		}
@@ -457,8 +455,8 @@ func (j *jpegReader) conditioning() error {
 		if class == 0 && value&15 > value>>4 || class == 1 && (value < 1 || value > 63) {
 			return j.damaged(at, "DAC: class %d, value %d is out of range", class, value)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // restartInterval reads DRI (B.2.4.4).

@@ -41,9 +41,8 @@ func (o Options) another(name string) string {
 const (
 	original = "send the original again, in binary mode"
 	decoded  = "send the decoded bytes"
-	// Instead of these two, guess says which formats are taken, too.
-	convert = "save it as %s"
-	picture = "send the picture itself"
+	picture  = "send the picture itself" // help adds which formats are taken
+	convert  = ""                        // help says which formats are taken, and how to convert
 )
 
 // lookalikes lists the first bytes of what people send in place of an image.

@@ -47,7 +47,7 @@ type Options struct {
 	MaxAnimationPixels int64
 
 	// VerifyPixels decompresses the image data as far as constant memory allows. The
-	// package documentation says what it does for each format.
+	// file of each format says what is decompressed.
 	VerifyPixels bool
 
 	// StripMetadata leaves out what is not needed to show the image.
@@ -100,9 +100,8 @@ type Error struct {
 	// missing byte. For wrong pixels it is that of the last byte inflated.
 	Offset int64
 
-	// Detail says what is wrong and what helps, for the person who has the image.
-	// Of a PNG, the words of the specification follow a colon. There is no
-	// trailing dot.
+	// Detail says what is wrong and what helps, for the person who has the image. The
+	// words of the format's specification follow a colon. There is no trailing dot.
 	Detail string
 }
 
@@ -114,8 +113,9 @@ func (e *Error) Error() string {
 // Unwrap returns the Kind.
 func (e *Error) Unwrap() error { return e.Kind }
 
-// Copy copies src to dst, unchanged, and returns what the image's header says.
-// It returns nil only if src held one whole image and dst took all of it.
+// Copy copies src to dst and returns what the image says of itself. The copy is
+// unchanged, unless metadata is stripped. The error is nil only if src held one whole
+// image and dst took all of it.
 //
 // Copy writes 64 KiB at a time, the last time less, and only bytes that it has
 // checked. An image that fails in its first 64 KiB causes no Write. What a later
